@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <m4/image.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+/// Programs as plain structs: what verify.cpp makes of a program blob once it
+/// has checked every one of them, and what the engine runs. Values here can be
+/// trusted; the FlatBuffers form cannot.
+namespace m4::firmware {
+
+/// The operator set, from ops.def.
+enum class OpCode : std::uint16_t {
+#define M4_OP(code, name, inputs, outputs, attributes, summary) name = code,
+#include "../ops.def"
+};
+
+enum class AttrId : std::uint16_t {
+#define M4_ATTR(id, name, kind) name = id,
+#include "../ops.def"
+};
+
+/// One row of ops.def.
+struct OpInfo {
+    OpCode code;
+    std::string_view name;
+    std::string_view inputs;      ///< a letter a slot, see ops.def
+    std::uint32_t output_count;
+    std::string_view attributes;  ///< names separated by blanks
+    std::string_view summary;
+};
+
+/// All rows, in ops.def's order.
+[[nodiscard]] const std::vector<OpInfo>& operator_set();
+/// Null where no operator has this code.
+[[nodiscard]] const OpInfo* find_op(std::uint16_t code) noexcept;
+
+/// Values of the `function` attribute of `activation`.
+enum class Activation : std::int64_t { silu = 1 };
+
+enum class Symbol : std::uint8_t { none = 0, tokens = 1, outputs = 2 };
+
+/// Extent `factor`, or `factor` x the step's value of `symbol`.
+struct Dim {
+    std::uint32_t factor = 1;
+    Symbol symbol = Symbol::none;
+    bool operator==(const Dim&) const = default;
+};
+
+struct Value {
+    m4_dtype dtype = M4_DTYPE_F32;
+    std::vector<Dim> dims;  ///< rank 1 or 2; only dims[0] may be symbolic
+};
+
+enum class OperandKind : std::uint8_t { none = 0, value = 1, tensor = 2, state = 3 };
+
+struct Operand {
+    OperandKind kind = OperandKind::none;
+    std::uint32_t index = 0;
+};
+
+struct Op {
+    OpCode code{};
+    std::vector<Operand> inputs;
+    std::vector<std::uint32_t> outputs;  ///< indices into Program::values
+    std::array<double, 8> reals{};             ///< by AttrId; 0 where absent
+    std::array<std::int64_t, 8> integers{};  ///< by AttrId; 0 where absent
+
+    [[nodiscard]] double real(AttrId id) const { return reals.at(static_cast<std::size_t>(id)); }
+    [[nodiscard]] std::int64_t integer(AttrId id) const {
+        return integers.at(static_cast<std::size_t>(id));
+    }
+};
+
+/// A KV cache of one layer, one per sequence.
+struct State {
+    std::uint32_t kv_heads = 0;
+    std::uint32_t head_dim = 0;
+};
+
+enum class Role : std::uint16_t { token_ids = 1, positions = 2, output_rows = 3, logits = 4 };
+
+struct Port {
+    Role role{};
+    std::uint32_t value = 0;
+};
+
+struct Program {
+    std::string name;
+    std::vector<Port> inputs;
+    std::vector<Port> outputs;
+    std::vector<Value> values;
+    std::vector<State> states;
+    std::vector<Op> ops;  ///< execution order; operands defined before use
+};
+
+enum class PartKind : std::uint8_t { backbone = 1 };
+
+struct Part {
+    std::string name;
+    PartKind kind{};
+    std::string architecture;
+    std::array<std::uint8_t, 32> source_digest{};
+    std::uint64_t parameters = 0;
+    std::uint32_t context_length = 0;
+    std::uint32_t vocabulary = 0;
+    std::uint32_t tokenizer_tensor = 0;
+    std::vector<Program> programs;
+};
+
+struct Package {
+    std::vector<Part> parts;
+};
+
+}  // namespace m4::firmware
