@@ -63,7 +63,7 @@ static bool is_zero(const void *bytes, __u64 count)
 
 static bool is_printable(char ch)
 {
-	return ch >= 0x20 && ch <= 0x7e;
+	return ch >= ' ' && ch <= '~';
 }
 
 static bool is_name_start(char ch)
@@ -165,8 +165,7 @@ static int check_range(struct m4_check *c, const struct m4_image_range *range,
 	struct m4_span *span = &c->spans[c->span_count++];
 
 	if (offset % RANGE_ALIGN)
-		return refuse(c->err, -EINVAL, where, "not 8-byte aligned", 0,
-			      at);
+		return refuse(c->err, -EINVAL, where, "not aligned", 0, at);
 	if (check_add_overflow(end, offset, &end) || end > limit ||
 	    offset < sizeof(struct m4_image_header))
 		return refuse(c->err, -EINVAL, where, "outside the manifest",
@@ -204,8 +203,7 @@ static int check_overlap(struct m4_check *c)
 
 		if (span->begin < cursor)
 			return refuse(c->err, -EINVAL, span->where,
-				      "overlaps another range", 0,
-				      span->begin);
+				      "overlaps another", 0, span->begin);
 		if (!is_zero(c->bytes + cursor, span->begin - cursor))
 			return refuse(c->err, -EINVAL, "manifest",
 				      "padding between ranges is not zero", 0,
@@ -429,8 +427,7 @@ static int check_tree(struct m4_check *c)
 
 	if (c->m.tree_bytes != m4_manifest_tree_bytes(entries))
 		return refuse(c->err, -EINVAL, "tree",
-			      "not the size of a tree over the payload", 0,
-			      at);
+			      "not the size of the payload's tree", 0, at);
 	do {
 		blocks = level_blocks(entries);
 		used = entries * M4_IMAGE_DIGEST_BYTES;
