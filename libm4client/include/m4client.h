@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libm4client: talk to m4d, the service that runs the device's one foundation
+ * model. This is the only header an app includes; link with -lm4client
+ * (pkg-config m4client, or CMake package m4client, target m4::client).
+ *
+ * Threads: an m4_client and everything made from it is used by one thread at a
+ * time; different clients are independent. No call starts a thread, installs
+ * a signal handler or raises SIGPIPE. Every descriptor is close-on-exec.
+ *
+ * Errors: a call returns 0 or more on success, else a negative M4_E_* code.
+ * Outputs come last and are untouched on failure. m4_client_error() tells the
+ * last failure of a client in words.
+ *
+ * Structs that cross the boundary begin with `size`, set by the caller to
+ * sizeof the struct (M4_INIT does it): fields may be added at the end in later
+ * versions, and an older caller keeps working. Zero means "the default" for
+ * every option.
+ *
+ * Text is UTF-8 with an explicit length, or SIZE_MAX for NUL-terminated.
+ */
+#ifndef M4CLIENT_H
+#define M4CLIENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* struct m4_generate_options options = M4_INIT(struct m4_generate_options); */
+#ifdef __cplusplus
+#define M4_INIT(type) (m4_init_struct<type>())
+#else
+#define M4_INIT(type) ((type){.size = sizeof(type)})
+#endif
+
+enum m4_error {
+	M4_OK = 0,
+	M4_E_INVALID = -1, /* an argument is not what the contract says */
+	M4_E_NO_MEMORY = -2, /* this process or the service is out of memory */
+	M4_E_SYSTEM = -3, /* a system call failed; the text names it */
+	M4_E_UNAVAILABLE = -4, /* no service at this socket, or it went away */
+	M4_E_VERSION = -5, /* service and library share no protocol version */
+	M4_E_PROTOCOL = -6, /* the peer broke the protocol */
+	M4_E_WOULD_BLOCK = -7, /* nothing yet: poll and dispatch, then again */
+	M4_E_TIMEOUT = -8, /* the caller's time limit passed */
+	M4_E_CANCELLED = -9, /* the request was cancelled */
+	M4_E_BUSY = -10, /* try again after retry_after_ms */
+	M4_E_QUOTA = -11, /* the caller holds all it may hold */
+	M4_E_CONTEXT_FULL = -12, /* does not fit the context; nothing changed */
+	M4_E_NOT_FOUND = -13, /* no such session or request */
+	M4_E_TOO_LARGE = -14, /* over a documented limit */
+	M4_E_PERMISSION = -15, /* the caller may not do this */
+	M4_E_VERIFY = -16, /* the image failed verification */
+	M4_E_GPU_LOST = -17, /* the device was lost; the service restarts */
+	M4_E_INTERNAL = -18, /* a defect of the service; please report */
+};
+
+/* A short English text for a code; never NULL. */
+const char *m4_strerror(int code);
+
+/* "0.1.0": the library's version. */
+const char *m4_version(void);
+
+/* ---- connection --------------------------------------------------------- */
+
+typedef struct m4_client m4_client;
+
+struct m4_connect_options {
+	size_t size;
+	const char *socket_path; /* NULL: $M4_SOCKET, else /run/m4/m4d.sock */
+	const char *client_name; /* for m4ctl ps; NULL: the program's name */
+	int timeout_ms; /* of connecting and of every blocking call; 0: none */
+};
+
+/*
+ * Connect and say hello. options may be NULL. Starting a socket-activated
+ * service is part of the wait.
+ * M4_E_UNAVAILABLE, M4_E_VERSION, M4_E_TIMEOUT, M4_E_BUSY, M4_E_SYSTEM.
+ */
+int m4_client_connect(const struct m4_connect_options *options, m4_client **client);
+
+/* Ends everything the client has open, cancels what runs, frees. NULL is fine.
+ * Sessions and streams made from it must be closed before.
+ */
+void m4_client_close(m4_client *client);
+
+struct m4_error_info {
+	size_t size;
+	int code; /* of the last failure, 0: none yet */
+	uint32_t retry_after_ms; /* with M4_E_BUSY and M4_E_QUOTA; 0: unknown */
+	const char *message; /* owned by the client, until its next call */
+};
+
+int m4_client_error(const m4_client *client, struct m4_error_info *info);
+
+/*
+ * For an event loop: poll `m4_client_fd` for the poll(2) events that
+ * `m4_client_events` asks for, then call `m4_client_dispatch`, which moves
+ * what has arrived to its streams and never blocks (0, or M4_E_UNAVAILABLE
+ * when the service is gone).
+ */
+int m4_client_fd(const m4_client *client);
+short m4_client_events(const m4_client *client);
+int m4_client_dispatch(m4_client *client);
+
+/* ---- what serves us ------------------------------------------------------ */
+
+enum m4_availability {
+	M4_AVAILABLE = 0,
+	M4_UNAVAILABLE_NO_SERVICE = 1, /* nothing listens */
+	M4_UNAVAILABLE_VERSION = 2,
+	M4_UNAVAILABLE_PERMISSION = 3, /* the socket refuses this user */
+	M4_UNAVAILABLE_ERROR = 4, /* the service reports a fault */
+};
+
+/*
+ * Can apps be served? Connects (which may start the service), asks, closes.
+ * Returns an enum m4_availability; with `reason` not NULL and reason_bytes
+ * > 0, a NUL-terminated sentence.
+ */
+int m4_availability(const char *socket_path, char *reason, size_t reason_bytes);
+
+struct m4_model_info {
+	size_t size;
+	char name[32];
+	char version[24];
+	char architecture[24];
+	char digest[65]; /* SHA-256 of the manifest, hex: names the image */
+	char root[65]; /* Merkle root of the payload, hex */
+	char source_digest[65]; /* of the checkpoint it came from, hex */
+	char source[16]; /* "device" (kernel-verified) or "folder" */
+	uint64_t rollback_index;
+	uint64_t parameters;
+	uint64_t payload_bytes;
+	uint32_t context_length; /* tokens */
+	uint32_t vocabulary;
+	int32_t bos_id; /* -1: none */
+	int32_t eos_id;
+};
+
+int m4_model_info(m4_client *client, struct m4_model_info *info);
+
+struct m4_status {
+	size_t size;
+	char server_version[24];
+	char device_name[128]; /* Vulkan physical device */
+	char driver_name[64];
+	char driver_info[128];
+	char weights_import[24]; /* "host_pointer" or "staging" */
+	char kv_cache_type[8]; /* "f16" or "f32" */
+	uint64_t weight_bytes; /* mapped */
+	uint64_t copied_bytes; /* of these, copied to reach the device */
+	uint64_t kv_pool_bytes;
+	uint64_t kv_used_bytes;
+	uint64_t uptime_ms;
+	uint64_t start_to_ready_ms;
+	uint64_t tokens_prompt; /* since start */
+	uint64_t tokens_generated;
+	uint32_t clients;
+	uint32_t sessions;
+	uint32_t requests_active;
+	uint32_t requests_queued;
+};
+
+int m4_status(m4_client *client, struct m4_status *status);
+
+struct m4_session_entry {
+	uint64_t session_id;
+	uint32_t uid;
+	int32_t pid;
+	uint32_t position; /* tokens held */
+	uint32_t capacity;
+	uint64_t tokens_generated;
+	uint32_t active; /* 1 while a request of it runs or waits */
+	char client_name[32];
+};
+
+/* The sessions of every client the caller may see: its own uid's, all for
+ * root. Free *entries with m4_free().
+ */
+int m4_session_list(m4_client *client, struct m4_session_entry **entries, size_t *count);
+
+/* Frees arrays and texts this library returned. NULL is fine. */
+void m4_free(void *memory);
+
+/* ---- text and tokens ----------------------------------------------------- */
+
+#define M4_ADD_SPECIAL 1u /* add BOS (EOS) where the model wants it */
+
+int m4_tokenize(m4_client *client, const char *text, size_t bytes, uint32_t flags,
+		uint32_t **ids, size_t *count);
+
+/* *text is NUL-terminated as well; *bytes does not count the NUL. */
+int m4_detokenize(m4_client *client, const uint32_t *ids, size_t count, char **text,
+		  size_t *bytes);
+
+/* ---- sessions ------------------------------------------------------------ */
+
+/* A context: a sequence of tokens whose KV cache the service keeps. */
+typedef struct m4_session m4_session;
+
+struct m4_session_options {
+	size_t size;
+	uint32_t capacity; /* tokens; 0: the model's context length */
+};
+
+/* M4_E_QUOTA, M4_E_BUSY (no KV memory now), M4_E_TOO_LARGE. */
+int m4_session_create(m4_client *client, const struct m4_session_options *options,
+		      m4_session **session);
+/* Frees the context at once; a running request of it is cancelled. */
+void m4_session_close(m4_session *session);
+
+/*
+ * Append to the context. All or nothing: M4_E_CONTEXT_FULL leaves the session
+ * as it was. M4_E_BUSY while a stream of this session is open.
+ */
+int m4_session_append_text(m4_session *session, const char *text, size_t bytes,
+			   uint32_t flags);
+int m4_session_append_tokens(m4_session *session, const uint32_t *ids, size_t count);
+
+/* Keep the first `position` tokens, drop the rest. */
+int m4_session_truncate(m4_session *session, uint32_t position);
+
+/* Tokens held and room in all; either pointer may be NULL. */
+int m4_session_position(m4_session *session, uint32_t *position, uint32_t *capacity);
+
+/* ---- generation ---------------------------------------------------------- */
+
+typedef struct m4_stream m4_stream;
+
+struct m4_generate_options {
+	size_t size;
+	uint32_t max_tokens; /* 0: until the context is full */
+	float temperature; /* 0: greedy */
+	uint32_t top_k; /* 0: off */
+	float top_p; /* 0 or 1: off */
+	uint64_t seed; /* same seed, same text; 0: the service picks one */
+	const char *const *stop; /* end before any of these texts appears */
+	size_t stop_count; /* at most 16, each at most 256 bytes */
+	uint32_t ignore_eos; /* 1: go on past the end token */
+};
+
+/*
+ * Continue the session's context, which must not be empty; what is generated
+ * is appended to it. Returns at once; the text comes from m4_stream_next().
+ */
+int m4_generate(m4_session *session, const struct m4_generate_options *options,
+		m4_stream **stream);
+
+enum m4_finish {
+	M4_FINISH_NONE = 0,
+	M4_FINISH_EOS = 1,
+	M4_FINISH_LENGTH = 2, /* max_tokens */
+	M4_FINISH_STOP = 3, /* a stop text */
+	M4_FINISH_CONTEXT = 4, /* the context is full */
+	M4_FINISH_CANCELLED = 5,
+};
+
+struct m4_event {
+	size_t size;
+	const char *text; /* whole UTF-8 characters; until the next call */
+	size_t text_bytes; /* may be 0 */
+	const uint32_t *ids; /* tokens behind this event; until the next call */
+	size_t id_count;
+	int finish; /* enum m4_finish; not NONE: the last event */
+};
+
+/*
+ * The next piece. timeout_ms: -1 waits as long as the client's timeout allows,
+ * 0 never waits. Returns 1 with an event, 0 after the last one, M4_E_WOULD_BLOCK
+ * when the wait ended with nothing, or the error that ended the stream.
+ */
+int m4_stream_next(m4_stream *stream, int timeout_ms, struct m4_event *event);
+
+/* Ask the service to stop; the stream then ends with FINISH_CANCELLED. */
+int m4_stream_cancel(m4_stream *stream);
+
+struct m4_usage {
+	size_t size;
+	uint32_t prompt_tokens; /* in the context when it began */
+	uint32_t cached_tokens; /* of these, not computed again */
+	uint32_t output_tokens;
+	uint64_t queue_us; /* waiting for its first step */
+	uint64_t ttft_us; /* from request to first token */
+	uint64_t total_us;
+};
+
+/* Valid once m4_stream_next() returned the last event; else M4_E_WOULD_BLOCK. */
+int m4_stream_usage(const m4_stream *stream, struct m4_usage *usage);
+
+/* Closing an unfinished stream cancels it. NULL is fine. */
+void m4_stream_close(m4_stream *stream);
+
+/* ---- scoring ------------------------------------------------------------- */
+
+struct m4_score_options {
+	size_t size;
+	uint32_t top_n; /* best tokens per position; 0: none; at most vocabulary */
+};
+
+/*
+ * Row i tells what the model expected after tokens 0..i. Natural logarithms.
+ * token_logprobs[i] is of token i+1 as given; the last row has none (NAN).
+ * top_ids and top_logprobs have row_count x top_n entries, best first.
+ */
+struct m4_score {
+	size_t size;
+	size_t row_count;
+	size_t top_n;
+	float *token_logprobs;
+	uint32_t *top_ids;
+	float *top_logprobs;
+};
+
+/* ids as given: BOS is the caller's to add. Free with m4_score_free(). */
+int m4_score_tokens(m4_client *client, const uint32_t *ids, size_t count,
+		    const struct m4_score_options *options, struct m4_score **score);
+void m4_score_free(struct m4_score *score);
+
+#ifdef __cplusplus
+}
+
+template <typename T>
+inline T m4_init_struct() {
+	T value = T();
+	value.size = sizeof(T);
+	return value;
+}
+#endif
+
+#endif /* M4CLIENT_H */
