@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "lib/image.hpp"
+
+namespace m4::engine {
+
+/// The device failed or was lost, or lacks what the engine needs. what() is a
+/// sentence for people.
+class DeviceError : public std::runtime_error {
+   public:
+    using std::runtime_error::runtime_error;
+};
+
+enum class KvType : std::uint8_t { f16, f32 };
+
+struct Options {
+    /// Which Vulkan device: empty = the best (discrete, integrated, virtual,
+    /// CPU), a number = its index, else a part of its name.
+    std::string device;
+    KvType kv_type = KvType::f16;
+    std::uint64_t kv_pool_bytes = 256ULL << 20;
+    /// Rows computed at once; larger prompts run in chunks of it.
+    std::uint32_t max_step_rows = 64;
+    std::filesystem::path cache_dir;  ///< pipeline cache; empty: none kept
+    bool validation = false;          ///< Vulkan validation layer; its messages throw
+};
+
+/// What runs where, for status and doctor.
+struct DeviceReport {
+    std::string device_name;
+    std::string driver_name;
+    std::string driver_info;
+    std::string api_version;
+    std::string weights_import;  ///< "host_pointer" or "staging"
+    std::uint64_t weight_bytes = 0;
+    std::uint64_t copied_bytes = 0;
+    std::uint64_t kv_pool_bytes = 0;
+};
+
+/// A sequence's place in the KV pool. Destroying it frees the place at once.
+/// Must not outlive its Engine; engine thread only.
+class Sequence {
+   public:
+    virtual ~Sequence() = default;
+    [[nodiscard]] virtual std::uint32_t capacity() const = 0;
+    /// Tokens whose keys and values are held.
+    [[nodiscard]] virtual std::uint32_t length() const = 0;
+    /// Forget all but the first `length` tokens.
+    virtual void rewind(std::uint32_t length) = 0;
+};
+
+enum class Logits : std::uint8_t { none, last, all };
+
+/// Some next tokens of one sequence. A step may hold chunks of several
+/// sequences, at most one each: all rows share one pass over the weights.
+struct Chunk {
+    Sequence* sequence = nullptr;
+    std::span<const std::uint32_t> tokens;  ///< appended at sequence->length()
+    Logits logits = Logits::last;
+};
+
+/// Runs the backbone's `forward` program. Not thread-safe: one thread (the
+/// scheduler's) constructs, uses and destroys it, save report() and the
+/// constant getters, which any thread may call after construction.
+class Engine {
+   public:
+    /// `image` must outlive the engine. Throws DeviceError.
+    Engine(const firmware::MappedImage& image, const Options& options);
+    ~Engine();
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+
+    [[nodiscard]] const DeviceReport& report() const;
+    [[nodiscard]] std::uint32_t context_length() const;
+    [[nodiscard]] std::uint32_t vocabulary() const;
+    [[nodiscard]] std::uint32_t max_step_rows() const;
+
+    /// Null when the pool has no room. capacity <= context_length().
+    [[nodiscard]] std::unique_ptr<Sequence> create_sequence(std::uint32_t capacity);
+    [[nodiscard]] std::uint64_t kv_used_bytes() const;
+
+    /// Compute the chunks: rows in all <= max_step_rows(), each sequence with
+    /// room. Returns the wanted logits, vocabulary() floats a row, in chunk
+    /// then row order; valid until the next call. Throws DeviceError on loss
+    /// of the device (the engine is then unusable) and std::invalid_argument on
+    /// a broken precondition (nothing changed).
+    std::span<const float> step(std::span<const Chunk> chunks);
+
+   private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace m4::engine
