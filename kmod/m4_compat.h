@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Where kernels from 6.1 on differ. Nothing else asks for a version. */
+#ifndef M4_COMPAT_H
+#define M4_COMPAT_H
+
+#include <linux/mm.h>
+#include <linux/version.h>
+
+/* class callbacks take a const device from 6.2 on */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define M4_CLASS_DEVICE struct device
+#else
+#define M4_CLASS_DEVICE const struct device
+#endif
+
+/* vm_flags are written through helpers from 6.3 on */
+static inline void m4_vm_flags_mod(struct vm_area_struct *vma,
+				   unsigned long set, unsigned long clear)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	vma->vm_flags = (vma->vm_flags | set) & ~clear;
+#else
+	vm_flags_mod(vma, set, clear);
+#endif
+}
+
+#endif /* M4_COMPAT_H */

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The node: open for reading, map shared and read-only, nothing else.
+ *
+ *   open    -EACCES  not O_RDONLY            -ENXIO  no image is ready
+ *   mmap    -EINVAL  not MAP_SHARED          -EACCES PROT_WRITE, PROT_EXEC
+ *           -ENXIO   past the last byte
+ *
+ * What has no operation here is refused by the core: read -EINVAL, write
+ * -EBADF, ioctl -ENOTTY, lseek and pread -ESPIPE. mprotect gets -EACCES since
+ * VM_MAYWRITE and VM_MAYEXEC are gone.
+ */
+#include <linux/module.h>
+#include <linux/seq_file.h>
+
+#include "m4.h"
+#include "m4_compat.h"
+
+static int m4_open(struct inode *inode, struct file *file)
+{
+	struct m4_image *image =
+		container_of(inode->i_cdev, struct m4_image, cdev);
+	struct m4_generation *gen;
+
+	if ((file->f_mode & (FMODE_READ | FMODE_WRITE)) != FMODE_READ)
+		return -EACCES;
+	gen = m4_image_get_generation(image);
+	if (!gen)
+		return -ENXIO;
+	file->private_data = gen;
+	/* i_size of the node itself is 0; the core takes this one's */
+	file->f_mapping = gen->inode->i_mapping;
+	return nonseekable_open(inode, file);
+}
+
+/* The last mapping holds the file, so none is left here. */
+static int m4_release(struct inode *inode, struct file *file)
+{
+	m4_generation_put(file->private_data);
+	return 0;
+}
+
+/* The page of a huge folio, once: the core maps the whole folio where the
+ * address and the length allow, else this page.
+ */
+static vm_fault_t m4_fault(struct vm_fault *vmf)
+{
+	struct m4_generation *gen = vmf->vma->vm_file->private_data;
+	struct folio *folio =
+		m4_generation_folio(gen, vmf->pgoff >> M4_CHUNK_ORDER);
+
+	if (!folio)
+		return VM_FAULT_SIGBUS;
+	folio_get(folio);
+	vmf->page = folio_page(folio, vmf->pgoff & (M4_CHUNK_PAGES - 1));
+	return 0;
+}
+
+static const struct vm_operations_struct m4_vm_ops = {
+	.fault = m4_fault,
+};
+
+static int m4_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct m4_generation *gen = file->private_data;
+	u64 pages = m4_generation_bytes(gen) >> PAGE_SHIFT;
+
+	/* VM_SHARED is cleared on a read-only file, VM_MAYSHARE is not */
+	if (!(vma->vm_flags & VM_MAYSHARE))
+		return -EINVAL;
+	if (vma->vm_flags & (VM_WRITE | VM_EXEC))
+		return -EACCES;
+	if (vma->vm_pgoff > pages || vma_pages(vma) > pages - vma->vm_pgoff)
+		return -ENXIO;
+	m4_vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY,
+			VM_MAYWRITE | VM_MAYEXEC);
+	vma->vm_ops = &m4_vm_ops;
+	return 0;
+}
+
+static void m4_show_fdinfo(struct seq_file *seq, struct file *file)
+{
+	const struct m4_generation *gen = file->private_data;
+
+	seq_printf(seq, "m4-name:\t%s\n", gen->manifest.header->name);
+	seq_printf(seq, "m4-version:\t%s\n", gen->manifest.header->version);
+	seq_printf(seq, "m4-digest:\t%*phN\n", M4_IMAGE_DIGEST_BYTES,
+		   gen->manifest.digest);
+}
+
+const struct file_operations m4_file_ops = {
+	.owner = THIS_MODULE,
+	.open = m4_open,
+	.release = m4_release,
+	.mmap = m4_mmap,
+	.get_unmapped_area = thp_get_unmapped_area,
+	.show_fdinfo = m4_show_fdinfo,
+};
