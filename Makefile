@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+# The front door. Each everyday task is one target; each target only forwards.
+
+BUILD ?= build
+JOBS ?= $(shell nproc)
+CMAKE_BUILD = cmake --build $(BUILD) --parallel $(JOBS)
+
+.PHONY: help deps deps-test deps-vm deps-lint deps-nano build demo test vm-test kmod \
+	check-asan check-tsan fuzz-smoke abi-check lint fmt nano install clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+deps: ## install what building and running needs (Debian 12 packages)
+	@packaging/install-deps.sh build
+
+deps-test:
+	@packaging/install-deps.sh build test
+
+deps-vm:
+	@packaging/install-deps.sh build test vm
+
+deps-lint:
+	@packaging/install-deps.sh build test vm lint
+
+deps-nano:
+	@packaging/install-deps.sh nano
+
+build: deps ## build everything into build/
+	@cmake --preset default -DM4_TESTS=OFF >/dev/null
+	@$(CMAKE_BUILD)
+
+demo: build ## a story from the default image, through every layer but the kernel's
+	@packaging/demo.sh $(BUILD)
+
+test: deps-test ## build, then run every test that needs no virtual machine
+	@cmake --preset default -DM4_TESTS=ON >/dev/null
+	@$(CMAKE_BUILD)
+	@tests/run.sh $(BUILD)
+
+vm-test: deps-vm ## the kernel module and the whole system in a Debian guest (QEMU)
+	@cmake --preset default >/dev/null
+	@$(CMAKE_BUILD)
+	@tests/vm/run.sh $(BUILD)
+
+kmod: deps-vm ## build m4.ko against the newest installed Debian headers
+	@$(MAKE) -C kmod
+
+check-asan: deps-test ## the tests under AddressSanitizer and UBSan
+	@cmake --preset asan >/dev/null && cmake --build build-asan --parallel $(JOBS)
+	@tests/run.sh build-asan
+
+check-tsan: deps-test ## the tests under ThreadSanitizer
+	@cmake --preset tsan >/dev/null && cmake --build build-tsan --parallel $(JOBS)
+	@tests/run.sh build-tsan unit
+
+fuzz-smoke: deps-lint ## each fuzz target for a short, fixed number of runs
+	@tests/fuzz/smoke.sh
+
+abi-check: deps-test ## exported symbols and the installed package of libm4client
+	@cmake --preset default -DM4_TESTS=ON >/dev/null
+	@$(CMAKE_BUILD)
+	@tests/run.sh $(BUILD) abi
+
+lint: deps-lint ## format, static analysis, kernel style, units, manuals
+	@cmake --preset default -DM4_TESTS=ON >/dev/null
+	@$(CMAKE_BUILD)
+	@packaging/lint.sh $(BUILD)
+
+fmt: deps-lint ## format the C++ in place
+	@packaging/lint.sh --fix
+
+nano: deps-nano ## train the default model again (about half an hour) and pack it
+	@firmware/nano/build.sh
+
+install: build ## install under DESTDIR and PREFIX
+	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))
+
+clean: ## remove what was built
+	@rm -rf build build-asan build-tsan
+	@$(MAKE) -s -C kmod clean
