@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+// Payloads beside a message: sealed memfds, made and checked.
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <stdexcept>
+#include <system_error>
+
+#include "protocol/codec.hpp"
+
+// Since Linux 6.3; older kernels refuse the flag with EINVAL.
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+namespace m4::protocol {
+
+namespace {
+
+constexpr int kRequiredSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+
+[[noreturn]] void throw_errno(const char* what) {
+    throw std::system_error(errno, std::generic_category(), what);
+}
+
+void write_all(int fd, std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+        const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+        if (written < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            throw_errno("memfd write");
+        }
+        bytes = bytes.subspan(static_cast<std::size_t>(written));
+    }
+}
+
+/// False at a short file or an error.
+bool read_all(int fd, std::span<std::byte> bytes) {
+    off_t offset = 0;
+    while (!bytes.empty()) {
+        const ssize_t got = ::pread(fd, bytes.data(), bytes.size(), offset);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return false;
+        }
+        offset += got;
+        bytes = bytes.subspan(static_cast<std::size_t>(got));
+    }
+    return true;
+}
+
+}  // namespace
+
+UniqueFd make_sealed_memfd(std::span<const std::byte> bytes) {
+    if (bytes.size() > kMaxBulkBytes) {
+        throw std::length_error("payload of " + std::to_string(bytes.size()) + " bytes");
+    }
+    constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    UniqueFd fd(::memfd_create("m4-bulk", kFlags | MFD_NOEXEC_SEAL));
+    if (!fd && errno == EINVAL) {
+        fd.reset(::memfd_create("m4-bulk", kFlags));
+    }
+    if (!fd) {
+        throw_errno("memfd_create");
+    }
+    write_all(fd.get(), bytes);
+    if (::fcntl(fd.get(), F_ADD_SEALS, kRequiredSeals | F_SEAL_SEAL) != 0) {
+        throw_errno("memfd seal");
+    }
+    return fd;
+}
+
+Fault take_bulk(const wire::Bulk* bulk, UniqueFd& fd, std::size_t max_bytes, BulkBytes& out) {
+    if (bulk == nullptr) {
+        return Fault::kBulkMissing;
+    }
+    const UniqueFd memfd = std::move(fd);
+    const auto inline_bytes = span_of(bulk->bytes());
+    max_bytes = std::min(max_bytes, kMaxBulkBytes);
+
+    if (!bulk->in_fd()) {
+        if (memfd || bulk->size_bytes() != 0) {
+            return Fault::kBulkInvalid;
+        }
+        if (inline_bytes.size() > max_bytes) {
+            return Fault::kBulkTooLarge;
+        }
+        out.copy_.reset();
+        out.bytes_ = std::as_bytes(inline_bytes);
+        return Fault::kNone;
+    }
+
+    if (!memfd || !inline_bytes.empty()) {
+        return Fault::kBulkInvalid;
+    }
+    if (bulk->size_bytes() > max_bytes) {
+        return Fault::kBulkTooLarge;
+    }
+    // Only a memfd (or a hugetlb one) can carry these seals: a tmpfs file has
+    // none but F_SEAL_SEAL, any other file has no seals at all.
+    const int seals = ::fcntl(memfd.get(), F_GET_SEALS);
+    if (seals < 0 || (seals & kRequiredSeals) != kRequiredSeals) {
+        return Fault::kBulkUnsealed;
+    }
+    // The size cannot change any more, so what fstat tells stays true.
+    struct stat info = {};
+    if (::fstat(memfd.get(), &info) != 0) {
+        return Fault::kSystem;
+    }
+    const auto size_bytes = static_cast<std::size_t>(bulk->size_bytes());
+    if (info.st_size < 0 || static_cast<std::uint64_t>(info.st_size) != bulk->size_bytes()) {
+        return Fault::kBulkSize;
+    }
+    auto copy = std::make_unique_for_overwrite<std::byte[]>(size_bytes);
+    if (!read_all(memfd.get(), {copy.get(), size_bytes})) {
+        return Fault::kSystem;
+    }
+    out.copy_ = std::move(copy);
+    out.bytes_ = {out.copy_.get(), size_bytes};
+    return Fault::kNone;
+}
+
+}  // namespace m4::protocol

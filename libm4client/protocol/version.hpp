@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+/// What both ends of the wire agree on before they speak. docs/protocol.md
+/// says when each number changes.
+namespace m4::protocol {
+
+/// Peers of different majors refuse each other in the hello.
+inline constexpr std::uint16_t kVersionMajor = 1;
+/// Additions an older peer may ignore.
+inline constexpr std::uint16_t kVersionMinor = 0;
+/// Feature bits this code knows; a bit is in force when both sides offer it.
+inline constexpr std::uint64_t kFeatures = 0;
+
+/// Largest message, and the largest inline payload that leaves it room for
+/// its frame.
+inline constexpr std::size_t kMaxMessageBytes = 64 * 1024;
+inline constexpr std::size_t kMaxInlineBytes = 48 * 1024;
+/// Largest payload in a memfd.
+inline constexpr std::size_t kMaxBulkBytes = 64 * 1024 * 1024;
+
+/// Where the service listens unless told otherwise.
+inline constexpr char kDefaultSocketPath[] = "/run/m4/m4d.sock";
+
+}  // namespace m4::protocol
