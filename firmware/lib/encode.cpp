@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+#include <program_generated.h>
+
+#include <vector>
+
+#include "operators.hpp"
+#include "verify.hpp"
+
+namespace m4::firmware {
+
+namespace {
+
+using Buffer = flatbuffers::FlatBufferBuilder;
+
+template <typename T>
+using Offset = flatbuffers::Offset<T>;
+
+Offset<fb::Value> encode_value(Buffer& buffer, const Value& value) {
+    std::vector<fb::Dim> dims;
+    for (const Dim& dim : value.dims) {
+        dims.emplace_back(dim.factor, static_cast<fb::Symbol>(dim.symbol));
+    }
+    const auto packed = buffer.CreateVectorOfStructs(dims);
+    return fb::CreateValue(buffer, static_cast<std::uint16_t>(value.dtype), packed);
+}
+
+Offset<fb::Op> encode_op(Buffer& buffer, const Op& op) {
+    std::vector<fb::Operand> operands;
+    for (const Operand& operand : op.inputs) {
+        operands.emplace_back(operand.index, static_cast<fb::OperandKind>(operand.kind));
+    }
+    std::vector<fb::Attr> attributes;
+    if (const OpInfo* info = find_op(static_cast<std::uint16_t>(op.code))) {
+        for (const AttrInfo* row : attributes_of(*info)) {
+            attributes.emplace_back(static_cast<std::uint16_t>(row->id), op.integer(row->id),
+                                    op.real(row->id));
+        }
+    }
+    const auto inputs = buffer.CreateVectorOfStructs(operands);
+    const auto outputs = buffer.CreateVector(op.outputs);
+    const auto attrs = buffer.CreateVectorOfStructs(attributes);
+    return fb::CreateOp(buffer, static_cast<std::uint16_t>(op.code), inputs, outputs, attrs);
+}
+
+auto encode_ports(Buffer& buffer, const std::vector<Port>& ports) {
+    std::vector<Offset<fb::Port>> packed;
+    for (const Port& port : ports) {
+        packed.push_back(fb::CreatePort(buffer, static_cast<fb::Role>(port.role), port.value));
+    }
+    return buffer.CreateVector(packed);
+}
+
+Offset<fb::Program> encode_program(Buffer& buffer, const Program& program) {
+    std::vector<Offset<fb::Value>> values;
+    for (const Value& value : program.values) {
+        values.push_back(encode_value(buffer, value));
+    }
+    std::vector<Offset<fb::State>> states;
+    for (const State& state : program.states) {
+        states.push_back(
+            fb::CreateState(buffer, fb::StateKind::kv_cache, state.kv_heads, state.head_dim));
+    }
+    std::vector<Offset<fb::Op>> ops;
+    for (const Op& op : program.ops) {
+        ops.push_back(encode_op(buffer, op));
+    }
+    const auto name = buffer.CreateString(program.name);
+    const auto inputs = encode_ports(buffer, program.inputs);
+    const auto outputs = encode_ports(buffer, program.outputs);
+    const auto value_vector = buffer.CreateVector(values);
+    const auto state_vector = buffer.CreateVector(states);
+    const auto op_vector = buffer.CreateVector(ops);
+    return fb::CreateProgram(buffer, name, inputs, outputs, value_vector, state_vector, op_vector);
+}
+
+Offset<fb::Part> encode_part(Buffer& buffer, const Part& part) {
+    std::vector<Offset<fb::Program>> programs;
+    for (const Program& program : part.programs) {
+        programs.push_back(encode_program(buffer, program));
+    }
+    const auto name = buffer.CreateString(part.name);
+    const auto architecture = buffer.CreateString(part.architecture);
+    const auto digest = buffer.CreateVector(part.source_digest.data(), part.source_digest.size());
+    const auto program_vector = buffer.CreateVector(programs);
+    return fb::CreatePart(buffer, name, static_cast<fb::PartKind>(part.kind), architecture, digest,
+                          part.parameters, part.context_length, part.vocabulary,
+                          part.tokenizer_tensor, program_vector);
+}
+
+}  // namespace
+
+std::vector<std::byte> encode_package(const Package& package) {
+    Buffer buffer(4096);
+    std::vector<Offset<fb::Part>> parts;
+    for (const Part& part : package.parts) {
+        parts.push_back(encode_part(buffer, part));
+    }
+    const auto part_vector = buffer.CreateVector(parts);
+    fb::FinishPackageBuffer(buffer, fb::CreatePackage(buffer, part_vector));
+    const auto bytes = std::as_bytes(std::span(buffer.GetBufferPointer(), buffer.GetSize()));
+    return {bytes.begin(), bytes.end()};
+}
+
+}  // namespace m4::firmware

@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: MIT
+#include "verify.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "decode.hpp"
+#include "error.hpp"
+#include "image.hpp"
+#include "limits.hpp"
+#include "operators.hpp"
+#include "places.hpp"
+#include "shape_rules.hpp"
+
+namespace m4::firmware {
+
+namespace {
+
+constexpr std::string_view kForward = "forward";
+
+void require_name(const std::string& name, const std::string& place) {
+    const bool good = !name.empty() && name.size() <= kMaxNameBytes && name.front() != '-' &&
+                      std::all_of(name.begin(), name.end(), [](char ch) {
+                          return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-';
+                      });
+    if (!good) {
+        throw Error(place, "name is not [a-z0-9][a-z0-9-]*, at most 64 bytes");
+    }
+}
+
+void require_count(std::size_t count, std::size_t limit, const std::string& place,
+                   const char* what) {
+    if (count > limit) {
+        throw Error(place,
+                    std::to_string(count) + " " + what + ", more than " + std::to_string(limit));
+    }
+}
+
+/// Null where the operand suits a slot of this letter of ops.def.
+const char* slot_fault(char letter, OperandKind kind) {
+    const bool optional = std::isupper(static_cast<unsigned char>(letter)) != 0;
+    if (kind == OperandKind::none) {
+        return optional ? nullptr : "is empty";
+    }
+    switch (std::tolower(static_cast<unsigned char>(letter))) {
+        case 'v':
+            return kind == OperandKind::value ? nullptr : "is not a value";
+        case 't':
+            return kind == OperandKind::tensor ? nullptr : "is not a tensor";
+        case 's':
+            return kind == OperandKind::state ? nullptr : "is not a state";
+        case 'a':
+            return kind == OperandKind::value || kind == OperandKind::tensor
+                       ? nullptr
+                       : "is not a value or a tensor";
+        default:
+            return "has an unknown kind";
+    }
+}
+
+/// One program, checked front to back: a value is usable from where it is
+/// defined on, so operators in order cannot form a cycle and end.
+class ProgramCheck {
+   public:
+    ProgramCheck(const Part& part, const Program& program, std::span<const Tensor> tensors,
+                 std::string place)
+        : part_(part), program_(program), tensors_(tensors), place_(std::move(place)) {}
+
+    void run() {
+        require_count(program_.inputs.size(), kMaxPorts, place_, "input ports");
+        require_count(program_.outputs.size(), kMaxPorts, place_, "output ports");
+        require_count(program_.values.size(), kMaxValues, place_, "values");
+        require_count(program_.states.size(), kMaxStates, place_, "states");
+        require_count(program_.ops.size(), kMaxOps, place_, "operators");
+        check_values();
+        check_states();
+        check_inputs();
+        for (std::size_t i = 0; i < program_.ops.size(); ++i) {
+            check_op(i);
+        }
+        check_all_defined();
+        check_outputs();
+    }
+
+   private:
+    void check_values() const {
+        for (std::size_t i = 0; i < program_.values.size(); ++i) {
+            if (const std::string fault = value_fault(program_.values[i]); !fault.empty()) {
+                throw Error(place_ + ": value " + std::to_string(i), fault);
+            }
+        }
+    }
+
+    static std::string value_fault(const Value& value) {
+        if (value.dtype != M4_DTYPE_F32 && value.dtype != M4_DTYPE_U32) {
+            return "type " + std::to_string(value.dtype) + " is not one of values";
+        }
+        if (value.dims.empty() || value.dims.size() > 2) {
+            return "rank " + std::to_string(value.dims.size()) + " is not 1 or 2";
+        }
+        std::uint64_t bytes = 4;
+        for (const Dim& dim : value.dims) {
+            if (dim.symbol > Symbol::outputs) {
+                return "unknown symbol " + std::to_string(static_cast<unsigned>(dim.symbol));
+            }
+            if (&dim != &value.dims.front() && dim.symbol != Symbol::none) {
+                return "only the first dimension may vary";
+            }
+            if (dim.factor == 0 || dim.factor > M4_IMAGE_DIM_MAX) {
+                return "a dimension of " + std::to_string(dim.factor) + " is not 1 to 2^31";
+            }
+            if (bytes > kMaxValueBytes / dim.factor) {
+                return "more than 1 GiB";
+            }
+            bytes *= dim.factor;
+        }
+        return {};
+    }
+
+    void check_states() {
+        state_written_.assign(program_.states.size(), false);
+        for (std::size_t i = 0; i < program_.states.size(); ++i) {
+            const State& state = program_.states[i];
+            const std::uint64_t width = std::uint64_t{state.kv_heads} * state.head_dim;
+            if (width == 0 || width > kMaxValueBytes / sizeof(float)) {
+                throw Error(
+                    place_ + ": state " + std::to_string(i),
+                    "a row of " + std::to_string(width) + " elements is none, or over 1 GiB");
+            }
+        }
+    }
+
+    void check_inputs() {
+        defined_.assign(program_.values.size(), false);
+        roles_.assign(program_.values.size(), Role{});
+        std::set<Role> seen;
+        for (std::size_t i = 0; i < program_.inputs.size(); ++i) {
+            const Port& port = program_.inputs[i];
+            const std::string place = place_ + ": input port " + std::to_string(i);
+            const Value& value = port_value(port, place);
+            const std::optional<Symbol> symbol = input_symbol(port.role);
+            if (!symbol) {
+                throw Error(place,
+                            "unknown role " + std::to_string(static_cast<unsigned>(port.role)));
+            }
+            const Value wanted{M4_DTYPE_U32, {{1, *symbol}}};
+            if (value.dtype != wanted.dtype || value.dims != wanted.dims) {
+                throw Error(place, describe(value) + " instead of " + describe(wanted));
+            }
+            if (!seen.insert(port.role).second) {
+                throw Error(place, "a second port of this role");
+            }
+            define(port.value, place);
+            roles_[port.value] = port.role;
+        }
+        require_role(seen, Role::token_ids, "no token_ids input");
+        require_role(seen, Role::positions, "no positions input");
+        require_role(seen, Role::output_rows, "no output_rows input");
+    }
+
+    static std::optional<Symbol> input_symbol(Role role) {
+        switch (role) {
+            case Role::token_ids:
+            case Role::positions:
+                return Symbol::tokens;
+            case Role::output_rows:
+                return Symbol::outputs;
+            case Role::logits:
+                break;
+        }
+        return std::nullopt;
+    }
+
+    void check_outputs() const {
+        std::set<Role> seen;
+        for (std::size_t i = 0; i < program_.outputs.size(); ++i) {
+            const Port& port = program_.outputs[i];
+            const std::string place = place_ + ": output port " + std::to_string(i);
+            const Value& value = port_value(port, place);
+            if (port.role != Role::logits) {
+                throw Error(place,
+                            "unknown role " + std::to_string(static_cast<unsigned>(port.role)));
+            }
+            const Value wanted{M4_DTYPE_F32,
+                               {{1, Symbol::outputs}, {part_.vocabulary, Symbol::none}}};
+            if (value.dtype != wanted.dtype || value.dims != wanted.dims) {
+                throw Error(place, describe(value) + " instead of " + describe(wanted));
+            }
+            if (!seen.insert(port.role).second) {
+                throw Error(place, "a second port of this role");
+            }
+        }
+        require_role(seen, Role::logits, "no logits output");
+    }
+
+    void require_role(const std::set<Role>& seen, Role role, const char* reason) const {
+        if (seen.count(role) == 0) {
+            throw Error(place_, reason);
+        }
+    }
+
+    [[nodiscard]] const Value& port_value(const Port& port, const std::string& place) const {
+        if (port.value >= program_.values.size()) {
+            throw Error(place, "value " + std::to_string(port.value) + " does not exist");
+        }
+        return program_.values[port.value];
+    }
+
+    void define(std::uint32_t value, const std::string& place) {
+        if (defined_[value]) {
+            throw Error(place, "value " + std::to_string(value) + " is already defined");
+        }
+        defined_[value] = true;
+    }
+
+    void check_op(std::size_t index) {
+        const Op& op = program_.ops[index];
+        const OpInfo* info = find_op(static_cast<std::uint16_t>(op.code));
+        if (info == nullptr) {
+            throw Error(place_ + ": op " + std::to_string(index),
+                        "unknown operator code " + std::to_string(static_cast<unsigned>(op.code)));
+        }
+        const std::string place = op_place(place_, index, info->name);
+        if (op.inputs.size() != info->inputs.size()) {
+            throw Error(place, std::to_string(op.inputs.size()) + " inputs instead of " +
+                                   std::to_string(info->inputs.size()));
+        }
+        for (std::size_t slot = 0; slot < op.inputs.size(); ++slot) {
+            check_operand(op, info->inputs[slot], op.inputs[slot],
+                          place + ": input " + std::to_string(slot));
+        }
+        check_attributes(op, *info, place);
+        const OpUse use(part_, program_, roles_, tensors_, op, place_, index);
+        check_results(op, *info, shape_rule(op.code)(use), place);
+    }
+
+    void check_operand(const Op& op, char letter, const Operand& operand,
+                       const std::string& place) {
+        if (const char* fault = slot_fault(letter, operand.kind)) {
+            throw Error(place, fault);
+        }
+        const std::string number = std::to_string(operand.index);
+        switch (operand.kind) {
+            case OperandKind::none:
+                if (operand.index != 0) {
+                    throw Error(place, "is empty but has index " + number);
+                }
+                break;
+            case OperandKind::value:
+                if (operand.index >= program_.values.size()) {
+                    throw Error(place, "value " + number + " does not exist");
+                }
+                if (!defined_[operand.index]) {
+                    throw Error(place, "value " + number + " is not defined before its use");
+                }
+                break;
+            case OperandKind::tensor:
+                if (operand.index >= tensors_.size()) {
+                    throw Error(place, "tensor " + number + " does not exist");
+                }
+                break;
+            case OperandKind::state:
+                check_state_use(op, operand.index, place);
+                break;
+        }
+    }
+
+    void check_state_use(const Op& op, std::uint32_t state, const std::string& place) {
+        const std::string number = std::to_string(state);
+        if (state >= program_.states.size()) {
+            throw Error(place, "state " + number + " does not exist");
+        }
+        const bool writes = op.code == OpCode::kv_write;
+        if (writes == state_written_[state]) {
+            throw Error(place,
+                        "state " + number +
+                            (writes ? " is written twice" : " is read before it is written"));
+        }
+        state_written_[state] = true;
+    }
+
+    static void check_attributes(const Op& op, const OpInfo& info, const std::string& place) {
+        const auto own = attributes_of(info);
+        for (std::size_t id = 0; id < op.reals.size(); ++id) {
+            const auto mine = std::find_if(own.begin(), own.end(), [&](const AttrInfo* row) {
+                return static_cast<std::size_t>(row->id) == id;
+            });
+            const char kind = mine == own.end() ? ' ' : (*mine)->kind;
+            if ((kind != 'F' && op.reals.at(id) != 0.0) ||
+                (kind != 'I' && op.integers.at(id) != 0)) {
+                throw Error(place, "attribute " + std::to_string(id) +
+                                       " is not one of this operator's, or of another kind");
+            }
+        }
+    }
+
+    void check_results(const Op& op, const OpInfo& info, const std::optional<Value>& result,
+                       const std::string& place) {
+        if (op.outputs.size() != info.output_count ||
+            result.has_value() != (info.output_count == 1)) {
+            throw Error(place, std::to_string(op.outputs.size()) + " outputs instead of " +
+                                   std::to_string(info.output_count));
+        }
+        if (!result) {
+            return;
+        }
+        const std::uint32_t output = op.outputs.front();
+        const std::string output_place = place + ": output 0";
+        if (output >= program_.values.size()) {
+            throw Error(output_place, "value " + std::to_string(output) + " does not exist");
+        }
+        const Value& declared = program_.values[output];
+        if (declared.dtype != result->dtype || declared.dims != result->dims) {
+            throw Error(output_place, "value " + std::to_string(output) + " is " +
+                                          describe(declared) + " but the operator gives " +
+                                          describe(*result));
+        }
+        define(output, output_place);
+    }
+
+    void check_all_defined() const {
+        for (std::size_t i = 0; i < defined_.size(); ++i) {
+            if (!defined_[i]) {
+                throw Error(place_ + ": value " + std::to_string(i), "is never defined");
+            }
+        }
+        for (std::size_t i = 0; i < state_written_.size(); ++i) {
+            if (!state_written_[i]) {
+                throw Error(place_ + ": state " + std::to_string(i), "is never written");
+            }
+        }
+    }
+
+    const Part& part_;
+    const Program& program_;
+    std::span<const Tensor> tensors_;
+    std::string place_;
+    std::vector<bool> defined_;
+    std::vector<bool> state_written_;
+    std::vector<Role> roles_;  // by value; Role{}: not an input port
+};
+
+void check_part(const Part& part, const std::vector<Tensor>& tensors, const std::string& place) {
+    require_name(part.name, place);
+    if (part.kind != PartKind::backbone) {
+        throw Error(place, "unknown kind " + std::to_string(static_cast<unsigned>(part.kind)));
+    }
+    require_count(part.architecture.size(), kMaxNameBytes, place, "bytes of architecture");
+    if (part.context_length == 0 || part.context_length > kMaxContext) {
+        throw Error(place,
+                    "context length " + std::to_string(part.context_length) + " is not 1 to 2^24");
+    }
+    if (part.vocabulary == 0 || part.vocabulary > M4_IMAGE_DIM_MAX) {
+        throw Error(place, "vocabulary " + std::to_string(part.vocabulary) + " is not 1 to 2^31");
+    }
+    if (part.tokenizer_tensor >= tensors.size() ||
+        tensors[part.tokenizer_tensor].dtype != M4_DTYPE_U8) {
+        throw Error(place, "tokenizer tensor " + std::to_string(part.tokenizer_tensor) +
+                               " is not a U8 section");
+    }
+    require_count(part.programs.size(), kMaxPrograms, place, "programs");
+    std::set<std::string> names;
+    for (std::size_t i = 0; i < part.programs.size(); ++i) {
+        const Program& program = part.programs[i];
+        const std::string inner = program_place(place, program.name, i);
+        require_name(program.name, inner);
+        if (!names.insert(program.name).second) {
+            throw Error(inner, "a second program of this name");
+        }
+        ProgramCheck(part, program, tensors, inner).run();
+    }
+    if (names.count(std::string(kForward)) == 0) {
+        throw Error(place, "no program 'forward'");
+    }
+}
+
+}  // namespace
+
+void verify_package(const Package& package, const std::vector<Tensor>& tensors) {
+    if (package.parts.empty()) {
+        throw Error("program blob", "no parts");
+    }
+    require_count(package.parts.size(), kMaxParts, "program blob", "parts");
+    std::set<std::string> names;
+    for (std::size_t i = 0; i < package.parts.size(); ++i) {
+        const std::string place = part_place(package.parts[i].name, i);
+        if (!names.insert(package.parts[i].name).second) {
+            throw Error(place, "a second part of this name");
+        }
+        check_part(package.parts[i], tensors, place);
+    }
+    for (const Tensor& tensor : tensors) {
+        if (tensor.part >= package.parts.size()) {
+            throw Error("tensor '" + std::string(tensor.name) + "'",
+                        "part " + std::to_string(tensor.part) + " does not exist");
+        }
+    }
+}
+
+Package verify_package(std::span<const std::byte> blob, const std::vector<Tensor>& tensors) {
+    Package package = decode_package(blob);
+    verify_package(package, tensors);
+    return package;
+}
+
+}  // namespace m4::firmware
