@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT
+#include "wire_samples.hpp"
+
+#include <bit>
+#include <string>
+
+namespace m4::test {
+
+namespace {
+
+using protocol::Encoder;
+using protocol::Packet;
+
+/// Sums values so that order and place count.
+class Sum {
+   public:
+    template <typename T>
+    void add(T value) {
+        if constexpr (std::is_same_v<T, float>) {
+            mix(std::bit_cast<std::uint32_t>(value));
+        } else {
+            mix(static_cast<std::uint64_t>(value));
+        }
+    }
+    void add(const flatbuffers::String* text) {
+        for (const char c : protocol::text_of(text)) {
+            add(static_cast<unsigned char>(c));
+        }
+        mix(0x5eed);
+    }
+    template <typename T>
+    void add(const flatbuffers::Vector<T>* values) {
+        for (const T value : protocol::span_of(values)) {
+            add(value);
+        }
+        mix(0xbeef);
+    }
+    void add(const flatbuffers::Vector<flatbuffers::Offset<flatbuffers::String>>* texts) {
+        for (flatbuffers::uoffset_t i = 0; texts != nullptr && i < texts->size(); ++i) {
+            add(texts->Get(i));
+        }
+    }
+    void add(const wire::Bulk* bulk) {
+        if (bulk != nullptr) {
+            add(bulk->bytes());
+            add(bulk->in_fd());
+            add(bulk->size_bytes());
+        }
+    }
+    void add(const wire::Usage* usage) {
+        if (usage != nullptr) {
+            all(usage->prompt_tokens(), usage->cached_tokens(), usage->output_tokens(),
+                usage->queue_us(), usage->ttft_us(), usage->total_us());
+        }
+    }
+    template <typename... T>
+    void all(T... values) {
+        (add(values), ...);
+    }
+    [[nodiscard]] std::uint64_t value() const { return value_; }
+
+   private:
+    void mix(std::uint64_t value) { value_ = (value_ ^ value) * 0x100000001b3ULL + 1; }
+    std::uint64_t value_ = 0xcbf29ce484222325ULL;
+};
+
+void add_status(Sum& sum, const wire::StatusReply& s) {
+    sum.all(s.server_version(), s.device_name(), s.driver_name(), s.driver_info(),
+            s.weights_import(), s.kv_cache_type(), s.weight_bytes(), s.copied_bytes(),
+            s.kv_pool_bytes(), s.kv_used_bytes(), s.uptime_ms(), s.start_to_ready_ms(),
+            s.tokens_prompt(), s.tokens_generated(), s.clients(), s.sessions(), s.requests_active(),
+            s.requests_queued());
+}
+
+void add_model(Sum& sum, const wire::ModelInfoReply& m) {
+    sum.all(m.name(), m.version(), m.architecture(), m.digest(), m.root(), m.source_digest(),
+            m.source(), m.rollback_index(), m.parameters(), m.payload_bytes(), m.context_length(),
+            m.vocabulary(), m.bos_id(), m.eos_id());
+}
+
+void add_sessions(Sum& sum, const wire::SessionListReply& list) {
+    sum.add(list.truncated());
+    for (flatbuffers::uoffset_t i = 0; list.entries() != nullptr && i < list.entries()->size();
+         ++i) {
+        const auto* e = list.entries()->Get(i);
+        sum.all(e->session(), e->uid(), e->pid(), e->position(), e->capacity(),
+                e->tokens_generated(), e->active(), e->client_name());
+    }
+}
+
+void add_request(Sum& sum, const wire::Frame& frame) {
+    if (const auto* hello = frame.body_as_Hello()) {
+        sum.all(hello->version_major(), hello->version_minor(), hello->features(),
+                hello->client_name());
+    } else if (const auto* tokenize = frame.body_as_TokenizeRequest()) {
+        sum.all(tokenize->text(), tokenize->add_special());
+    } else if (const auto* detokenize = frame.body_as_DetokenizeRequest()) {
+        sum.add(detokenize->ids());
+    } else if (const auto* create = frame.body_as_SessionCreateRequest()) {
+        sum.add(create->capacity());
+    } else if (const auto* append = frame.body_as_SessionAppendRequest()) {
+        sum.all(append->session(), append->text(), append->ids(), append->add_special());
+    } else if (const auto* truncate = frame.body_as_SessionTruncateRequest()) {
+        sum.all(truncate->session(), truncate->position());
+    } else if (const auto* info = frame.body_as_SessionInfoRequest()) {
+        sum.add(info->session());
+    } else if (const auto* close = frame.body_as_SessionCloseRequest()) {
+        sum.add(close->session());
+    } else if (const auto* generate = frame.body_as_GenerateRequest()) {
+        sum.all(generate->session(), generate->max_tokens(), generate->temperature(),
+                generate->top_k(), generate->top_p(), generate->seed(), generate->stop(),
+                generate->ignore_eos());
+    } else if (const auto* score = frame.body_as_ScoreRequest()) {
+        sum.all(score->ids(), score->top_n());
+    } else if (const auto* cancel = frame.body_as_CancelRequest()) {
+        sum.add(cancel->target());
+    }
+}
+
+void add_reply(Sum& sum, const wire::Frame& frame) {
+    if (const auto* hello = frame.body_as_HelloReply()) {
+        sum.all(hello->version_major(), hello->version_minor(), hello->features(),
+                hello->server_version());
+    } else if (const auto* status = frame.body_as_StatusReply()) {
+        add_status(sum, *status);
+    } else if (const auto* model = frame.body_as_ModelInfoReply()) {
+        add_model(sum, *model);
+    } else if (const auto* list = frame.body_as_SessionListReply()) {
+        add_sessions(sum, *list);
+    } else if (const auto* tokens = frame.body_as_TokensReply()) {
+        sum.add(tokens->ids());
+    } else if (const auto* text = frame.body_as_TextReply()) {
+        sum.add(text->text());
+    } else if (const auto* session = frame.body_as_SessionReply()) {
+        sum.all(session->session(), session->position(), session->capacity());
+    } else if (const auto* chunk = frame.body_as_GenerateChunk()) {
+        sum.all(chunk->ids(), chunk->text());
+    } else if (const auto* done = frame.body_as_GenerateDone()) {
+        sum.all(done->finish(), done->ids(), done->text(), done->usage());
+    } else if (const auto* score = frame.body_as_ScoreChunk()) {
+        sum.all(score->first(), score->token_logprobs(), score->top_ids(), score->top_logprobs(),
+                score->top_offset());
+    } else if (const auto* score_done = frame.body_as_ScoreDone()) {
+        sum.add(score_done->usage());
+    } else if (const auto* error = frame.body_as_ErrorReply()) {
+        sum.all(error->code(), error->message(), error->retry_after_ms());
+    }
+}
+
+template <typename Make>
+std::function<Packet(std::uint64_t)> sample(Make make) {
+    return [make](std::uint64_t id) {
+        Encoder encoder;
+        const auto body = make(encoder);
+        return encoder.finish(id, body);
+    };
+}
+
+const std::vector<std::uint32_t> kIds{1, 2, 70000, 0xffffffffU};
+const std::vector<std::uint8_t> kDigest(32, 0xd1);
+const std::vector<std::uint8_t> kText{'e', 'n', 'd', 0xc3, 0xa9};
+const std::vector<float> kFloats{-0.5F, -1.25F, 3.0F};
+
+std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_requests() {
+    using wire::Body;
+    return {
+        {Body::Hello,
+         sample([](Encoder& e) { return wire::CreateHelloDirect(e.builder(), 1, 2, 3, "app"); })},
+        {Body::StatusRequest,
+         sample([](Encoder& e) { return wire::CreateStatusRequest(e.builder()); })},
+        {Body::ModelInfoRequest,
+         sample([](Encoder& e) { return wire::CreateModelInfoRequest(e.builder()); })},
+        {Body::SessionListRequest,
+         sample([](Encoder& e) { return wire::CreateSessionListRequest(e.builder()); })},
+        {Body::TokenizeRequest, sample([](Encoder& e) {
+             return wire::CreateTokenizeRequest(e.builder(), e.put_text("some text"), true);
+         })},
+        {Body::DetokenizeRequest, sample([](Encoder& e) {
+             return wire::CreateDetokenizeRequest(e.builder(), e.put_ids(kIds));
+         })},
+        {Body::SessionCreateRequest,
+         sample([](Encoder& e) { return wire::CreateSessionCreateRequest(e.builder(), 512); })},
+        {Body::SessionAppendRequest, sample([](Encoder& e) {
+             return wire::CreateSessionAppendRequest(e.builder(), 9, e.put_text("more"), 0, true);
+         })},
+        {Body::SessionTruncateRequest,
+         sample([](Encoder& e) { return wire::CreateSessionTruncateRequest(e.builder(), 9, 5); })},
+        {Body::SessionInfoRequest,
+         sample([](Encoder& e) { return wire::CreateSessionInfoRequest(e.builder(), 9); })},
+        {Body::SessionCloseRequest,
+         sample([](Encoder& e) { return wire::CreateSessionCloseRequest(e.builder(), 9); })},
+        {Body::GenerateRequest, sample([](Encoder& e) {
+             const std::vector<flatbuffers::Offset<flatbuffers::String>> stop{
+                 e.builder().CreateString("\n\n"), e.builder().CreateString("END")};
+             return wire::CreateGenerateRequestDirect(e.builder(), 9, 64, 0.8F, 40, 0.95F, 1234,
+                                                      &stop, true);
+         })},
+        {Body::ScoreRequest, sample([](Encoder& e) {
+             return wire::CreateScoreRequest(e.builder(), e.put_ids(kIds), 5);
+         })},
+        {Body::CancelRequest,
+         sample([](Encoder& e) { return wire::CreateCancelRequest(e.builder(), 41); })},
+    };
+}
+
+std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_replies() {
+    using wire::Body;
+    const auto usage = [](Encoder& e) {
+        return wire::CreateUsage(e.builder(), 10, 4, 32, 100, 2000, 30000);
+    };
+    return {
+        {Body::HelloReply, sample([](Encoder& e) {
+             return wire::CreateHelloReplyDirect(e.builder(), 1, 0, 0, "0.1.0");
+         })},
+        {Body::StatusReply, sample([](Encoder& e) {
+             return wire::CreateStatusReplyDirect(e.builder(), "0.1.0", "device", "driver", "info",
+                                                  "host_pointer", "f16", 1, 2, 3, 4, 5, 6, 7, 8, 9,
+                                                  10, 11, 12);
+         })},
+        {Body::ModelInfoReply, sample([](Encoder& e) {
+             return wire::CreateModelInfoReplyDirect(e.builder(), "nano", "1", "llama", &kDigest,
+                                                     &kDigest, &kDigest, "device", 3, 1000, 2000,
+                                                     2048, 4096, 1, -1);
+         })},
+        {Body::SessionListReply, sample([](Encoder& e) {
+             const std::vector<flatbuffers::Offset<wire::SessionEntry>> entries{
+                 wire::CreateSessionEntryDirect(e.builder(), 9, 1000, 77, 5, 2048, 99, true, "a"),
+                 wire::CreateSessionEntryDirect(e.builder(), 10, 0, 1, 0, 16, 0, false, "b")};
+             return wire::CreateSessionListReplyDirect(e.builder(), &entries, true);
+         })},
+        {Body::TokensReply,
+         sample([](Encoder& e) { return wire::CreateTokensReply(e.builder(), e.put_ids(kIds)); })},
+        {Body::TextReply,
+         sample([](Encoder& e) { return wire::CreateTextReply(e.builder(), e.put_text("text")); })},
+        {Body::SessionReply,
+         sample([](Encoder& e) { return wire::CreateSessionReply(e.builder(), 9, 5, 2048); })},
+        {Body::GenerateChunk, sample([](Encoder& e) {
+             return wire::CreateGenerateChunkDirect(e.builder(), &kIds, &kText);
+         })},
+        {Body::GenerateDone, sample([usage](Encoder& e) {
+             return wire::CreateGenerateDoneDirect(e.builder(), wire::Finish::stop, &kIds, &kText,
+                                                   usage(e));
+         })},
+        {Body::ScoreChunk, sample([](Encoder& e) {
+             return wire::CreateScoreChunkDirect(e.builder(), 3, &kFloats, &kIds, &kFloats, 7);
+         })},
+        {Body::ScoreDone,
+         sample([usage](Encoder& e) { return wire::CreateScoreDone(e.builder(), usage(e)); })},
+        {Body::OkReply, sample([](Encoder& e) { return wire::CreateOkReply(e.builder()); })},
+        {Body::ErrorReply, sample([](Encoder& e) {
+             return wire::CreateErrorReplyDirect(e.builder(), -10, "no room", 250);
+         })},
+    };
+}
+
+}  // namespace
+
+const std::map<wire::Body, std::function<Packet(std::uint64_t id)>>& wire_samples() {
+    static const auto samples = [] {
+        auto all = make_requests();
+        all.merge(make_replies());
+        return all;
+    }();
+    return samples;
+}
+
+std::uint64_t read_every_field(const wire::Frame& frame) {
+    Sum sum;
+    sum.all(frame.id(), frame.body_type());
+    add_request(sum, frame);
+    add_reply(sum, frame);
+    return sum.value();
+}
+
+}  // namespace m4::test
