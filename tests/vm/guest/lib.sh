@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+# Sourced by every case file of the guest. A case reports with ok, not_ok or
+# skip: one line each, on standard output. Conditions are polled, never slept
+# for; the limits are generous because the machine is emulated.
+# shellcheck shell=bash
+art=/m4
+node=/dev/m4/backbone
+sys=/sys/class/m4/backbone
+firmware=/lib/firmware/m4/backbone
+map_test=$art/guest/m4_map_test
+export art node sys firmware map_test
+
+ok() { echo "ok $1"; }
+not_ok() { echo "not ok $1: $2"; }
+skip() { echo "skip $1: $2"; }
+
+# check NAME COMMAND...: ok where the command succeeds.
+check() {
+	local name=$1 out
+	shift
+	if out=$("$@" 2>&1); then
+		ok "$name"
+	else
+		not_ok "$name" "$* gave $?: ${out//$'\n'/ | }"
+	fi
+}
+
+# equal NAME GOT WANTED
+equal() {
+	if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "'$2', wanted '$3'"; fi
+}
+
+# matches NAME GOT PATTERN (a shell pattern)
+matches() {
+	# shellcheck disable=SC2053 # the pattern is meant as one
+	if [[ $2 == $3 ]]; then ok "$1"; else not_ok "$1" "'$2', wanted '$3'"; fi
+}
+
+# fails_with NAME TEXT COMMAND...: the command fails and says TEXT.
+fails_with() {
+	local name=$1 text=$2 out
+	shift 2
+	if out=$(LC_ALL=C "$@" 2>&1); then
+		not_ok "$name" "it was allowed"
+	else
+		matches "$name" "$out" "*$text*"
+	fi
+}
+
+# wait_for SECONDS COMMAND...
+wait_for() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.1
+	done
+}
+
+# prefixed PREFIX COMMAND...: passes the reports of a test program on, each
+# case named behind the prefix. A program that dies is a failure of its own.
+prefixed() {
+	local prefix=$1 status
+	shift
+	"$@" | sed -E "s/^(ok|not ok|skip) /\1 $prefix: /"
+	status=${PIPESTATUS[0]}
+	[ "$status" -le 1 ] || not_ok "$prefix" "$* exited with $status"
+}
+
+use_image() {
+	mkdir -p "$(dirname "$firmware")"
+	ln -sfn "$art/images/$1" "$firmware"
+}
+
+attribute() { cat "$sys/$1" 2>/dev/null; }
+
+settled() {
+	case $(attribute state) in
+	ready | error) return 0 ;;
+	*) return 1 ;;
+	esac
+}
+
+# load_image NAME: asks for a load and waits until it is decided.
+load_image() {
+	use_image "$1"
+	echo 1 >"$sys/load" && wait_for 300 settled
+}
+
+load_module() { insmod "$art/m4.ko" "$@"; }
+
+free_kib() {
+	sync
+	echo 3 >/proc/sys/vm/drop_caches
+	awk '$1 == "MemFree:" { print $2 }' /proc/meminfo
+}

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What user space may and may not do with an image's node.
+ *
+ *   m4_map_test refusals NODE           every refusal, each with its errno
+ *   m4_map_test content NODE FILE...    bytes equal manifest, then shards
+ *   m4_map_test huge NODE BYTES         mapped by 2 MiB pages, few faults
+ *   m4_map_test gup NODE                the pages can be pinned for reading
+ *   m4_map_test hold NODE               maps, says "held", waits for stdin
+ *
+ * One line a check ("ok WHAT" or "not ok WHAT: why"); exit 1 if any failed.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/personality.h>
+#include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CHUNK ((size_t)2 << 20)
+#define PAGE ((size_t)4096)
+
+static int failures;
+
+static void report(const char *what, bool good, const char *why)
+{
+	if (good)
+		printf("ok %s\n", what);
+	else
+		printf("not ok %s: %s\n", what, why);
+	failures += !good;
+}
+
+/* `result` must be -1 (MAP_FAILED) with errno `wanted`. */
+static void refused(const char *what, intptr_t result, int wanted)
+{
+	int got = errno;
+	char why[96];
+
+	if (result != -1)
+		snprintf(why, sizeof(why), "it was allowed (%ld)",
+			 (long)result);
+	else
+		snprintf(why, sizeof(why), "errno %d (%s), wanted %d", got,
+			 strerror(got), wanted);
+	report(what, result == -1 && got == wanted, why);
+}
+
+static intptr_t map(int fd, size_t bytes, int prot, int flags, off_t offset)
+{
+	return (intptr_t)mmap(NULL, bytes, prot, flags, fd, offset);
+}
+
+static size_t node_bytes(int fd)
+{
+	size_t bytes = CHUNK;
+
+	/* The node has no size of its own: grow until the map is refused. */
+	for (;;) {
+		intptr_t at = map(fd, bytes + CHUNK, PROT_READ, MAP_SHARED, 0);
+
+		if (at == -1)
+			return bytes;
+		bytes += CHUNK;
+		munmap((void *)at, bytes);
+	}
+}
+
+static void refuse_files(const char *node, int fd)
+{
+	char self[64], buffer[16];
+	struct iovec iov = { buffer, sizeof(buffer) };
+	int null = open("/dev/null", O_WRONLY);
+
+	refused("open O_RDWR", open(node, O_RDWR), EACCES);
+	refused("open O_WRONLY", open(node, O_WRONLY), EACCES);
+	refused("open with access mode 3", open(node, O_ACCMODE), EACCES);
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	refused("reopen for writing", open(self, O_RDWR), EACCES);
+	refused("read", read(fd, buffer, sizeof(buffer)), EINVAL);
+	refused("readv", readv(fd, &iov, 1), EINVAL);
+	refused("pread", pread(fd, buffer, sizeof(buffer), 0), ESPIPE);
+	refused("lseek", lseek(fd, 0, SEEK_END), ESPIPE);
+	refused("write", write(fd, buffer, sizeof(buffer)), EBADF);
+	refused("pwrite", pwrite(fd, buffer, sizeof(buffer), 0), ESPIPE);
+	refused("ioctl", ioctl(fd, 0x6d34, buffer), ENOTTY);
+	refused("sendfile", sendfile(null, fd, NULL, 16), EINVAL);
+	refused("ftruncate", ftruncate(fd, 0), EINVAL);
+	close(null);
+}
+
+static void refuse_maps(int fd, size_t bytes)
+{
+	refused("mmap MAP_PRIVATE",
+		map(fd, CHUNK, PROT_READ, MAP_PRIVATE, 0), EINVAL);
+	refused("mmap MAP_PRIVATE PROT_WRITE",
+		map(fd, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0),
+		EINVAL);
+	refused("mmap PROT_WRITE",
+		map(fd, CHUNK, PROT_READ | PROT_WRITE, MAP_SHARED, 0), EACCES);
+	refused("mmap PROT_EXEC",
+		map(fd, CHUNK, PROT_READ | PROT_EXEC, MAP_SHARED, 0), EACCES);
+	refused("mmap one page too long",
+		map(fd, bytes + PAGE, PROT_READ, MAP_SHARED, 0), ENXIO);
+	refused("mmap behind the end",
+		map(fd, PAGE, PROT_READ, MAP_SHARED, (off_t)bytes), ENXIO);
+	refused("mmap across the end",
+		map(fd, 2 * PAGE, PROT_READ, MAP_SHARED, (off_t)(bytes - PAGE)),
+		ENXIO);
+	refused("mmap at the last page of the offset range",
+		map(fd, 2 * PAGE, PROT_READ, MAP_SHARED, -(off_t)PAGE),
+		EOVERFLOW);
+	personality(READ_IMPLIES_EXEC);
+	refused("mmap under READ_IMPLIES_EXEC",
+		map(fd, CHUNK, PROT_READ, MAP_SHARED, 0), EACCES);
+	personality(0);
+}
+
+static void refuse_changes(int fd)
+{
+	char *at = (char *)map(fd, CHUNK, PROT_READ, MAP_SHARED, 0);
+	struct iovec from = { (char[8]){ 0 }, 8 }, to = { at, 8 };
+	int mem = open("/proc/self/mem", O_RDWR);
+	char before = at[0];
+
+	refused("mprotect PROT_WRITE",
+		mprotect(at, CHUNK, PROT_READ | PROT_WRITE), EACCES);
+	refused("mprotect PROT_EXEC",
+		mprotect(at, CHUNK, PROT_READ | PROT_EXEC), EACCES);
+	refused("mremap to more",
+		(intptr_t)mremap(at, CHUNK, 2 * CHUNK, MREMAP_MAYMOVE),
+		EFAULT);
+	refused("write through /proc/self/mem",
+		pwrite(mem, from.iov_base, 8, (off_t)(uintptr_t)at), EIO);
+	refused("process_vm_writev",
+		process_vm_writev(getpid(), &from, 1, &to, 1, 0), EFAULT);
+	refused("madvise MADV_REMOVE", madvise(at, CHUNK, MADV_REMOVE),
+		EACCES);
+	report("MADV_DONTNEED keeps the content",
+	       madvise(at, CHUNK, MADV_DONTNEED) == 0 && at[0] == before,
+	       "it does not");
+	close(mem);
+	munmap(at, CHUNK);
+}
+
+static void refuse_fork(int fd)
+{
+	volatile char *at = (char *)map(fd, CHUNK, PROT_READ, MAP_SHARED, 0);
+	int status = 0;
+	pid_t child = fork();
+
+	if (!child) {
+		signal(SIGSEGV, SIG_DFL);
+		_exit(at[0] == 0x7f); /* not reached: no mapping here */
+	}
+	waitpid(child, &status, 0);
+	report("a child does not inherit the mapping",
+	       WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV,
+	       "it could read");
+	munmap((void *)at, CHUNK);
+}
+
+static void refusals(const char *node)
+{
+	int fd = open(node, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0) {
+		report("open O_RDONLY", false, strerror(errno));
+		return;
+	}
+	refuse_files(node, fd);
+	refuse_maps(fd, node_bytes(fd));
+	refuse_changes(fd);
+	refuse_fork(fd);
+}
+
+/* Mapped bytes at `at` against `path`; its size, or 0 where they differ. */
+static size_t same_as_file(const char *at, size_t room, const char *path)
+{
+	int fd = open(path, O_RDONLY);
+	struct stat st;
+	char *file;
+	bool same;
+
+	if (fd < 0 || fstat(fd, &st) || (size_t)st.st_size > room)
+		return 0;
+	file = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	close(fd);
+	if (file == MAP_FAILED)
+		return 0;
+	same = !memcmp(at, file, (size_t)st.st_size);
+	munmap(file, (size_t)st.st_size);
+	return same ? (size_t)st.st_size : 0;
+}
+
+static void content(const char *node, char **files, int count)
+{
+	int fd = open(node, O_RDONLY);
+	size_t bytes = node_bytes(fd);
+	char *at = (char *)map(fd, bytes, PROT_READ, MAP_SHARED, 0);
+	size_t cursor = same_as_file(at, bytes, files[0]);
+	bool zero = cursor != 0;
+	int i;
+
+	report("the manifest is at byte 0", cursor != 0, "bytes differ");
+	for (; cursor < CHUNK; cursor++)
+		zero = zero && !at[cursor];
+	report("zeros behind the manifest", zero, "something else");
+	for (i = 1; i < count; i++) {
+		size_t size = same_as_file(at + cursor, bytes - cursor,
+					   files[i]);
+
+		report("a shard follows", size != 0, files[i]);
+		if (!size)
+			return;
+		cursor += size;
+	}
+	report("nothing follows the last shard", cursor == bytes,
+	       "the node is longer");
+}
+
+/* kB of `field` in the smaps entry that begins at `at`. */
+static long smaps_kib(const void *at, const char *field)
+{
+	FILE *smaps = fopen("/proc/self/smaps", "r");
+	char line[512], start[32];
+	bool inside = false;
+	long kib = -1;
+
+	snprintf(start, sizeof(start), "%lx-", (unsigned long)(uintptr_t)at);
+	while (smaps && fgets(line, sizeof(line), smaps)) {
+		if (!strncmp(line, start, strlen(start)))
+			inside = true;
+		else if (inside && !strncmp(line, field, strlen(field))) {
+			kib = strtol(line + strlen(field), NULL, 10);
+			break;
+		}
+	}
+	if (smaps)
+		fclose(smaps);
+	return kib;
+}
+
+static long faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+static void huge(const char *node, size_t bytes)
+{
+	int fd = open(node, O_RDONLY);
+	volatile char *at = (char *)map(fd, bytes, PROT_READ, MAP_SHARED, 0);
+	long before, taken, kib;
+	char why[96];
+	size_t i;
+
+	if ((intptr_t)at == -1) {
+		report("map the whole node", false, strerror(errno));
+		return;
+	}
+	before = faults();
+	for (i = 0; i < bytes; i += PAGE)
+		(void)at[i];
+	taken = faults() - before;
+	snprintf(why, sizeof(why), "%ld faults for %zu MiB", taken,
+		 bytes >> 20);
+	printf("# %s\n", why);
+	report("one fault a 2 MiB page", taken <= (long)(bytes / CHUNK) + 4,
+	       why);
+	kib = smaps_kib((const void *)at, "FilePmdMapped:");
+	snprintf(why, sizeof(why), "FilePmdMapped %ld kB of %zu", kib,
+		 bytes >> 10);
+	printf("# %s\n", why);
+	report("all of it is mapped by 2 MiB pages", kib == (long)(bytes >> 10),
+	       why);
+}
+
+/* Pages of the mapping go into a pipe without a copy and come out equal; one
+ * stays there while the mapping and the file go.
+ */
+static void gup(const char *node)
+{
+	int fd = open(node, O_RDONLY);
+	char *at = (char *)map(fd, CHUNK, PROT_READ, MAP_SHARED, 0);
+	char kept[PAGE], out[PAGE];
+	struct iovec iov = { at, PAGE };
+	int pipes[2];
+	ssize_t count;
+
+	memcpy(kept, at, PAGE);
+	if (pipe(pipes))
+		return;
+	count = vmsplice(pipes[1], &iov, 1, 0);
+	report("vmsplice from the mapping", count == (ssize_t)PAGE,
+	       strerror(errno));
+	munmap(at, CHUNK);
+	close(fd);
+	if (count != (ssize_t)PAGE)
+		return;
+	count = read(pipes[0], out, PAGE);
+	report("a page in a pipe outlives the mapping",
+	       count == (ssize_t)PAGE && !memcmp(out, kept, PAGE),
+	       "other bytes");
+}
+
+static void hold(const char *node)
+{
+	int fd = open(node, O_RDONLY);
+	char *at = fd < 0 ? MAP_FAILED :
+			    (char *)map(fd, CHUNK, PROT_READ, MAP_SHARED, 0);
+	char byte;
+
+	if (at == MAP_FAILED) {
+		printf("failed: %s\n", strerror(errno));
+		failures++;
+		return;
+	}
+	close(fd); /* the mapping alone must be enough */
+	printf("held %d\n", at[0]);
+	fflush(stdout);
+	while (read(0, &byte, 1) > 0)
+		;
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 2 ? argv[1] : "";
+
+	if (!strcmp(mode, "refusals"))
+		refusals(argv[2]);
+	else if (!strcmp(mode, "content") && argc > 3)
+		content(argv[2], argv + 3, argc - 3);
+	else if (!strcmp(mode, "huge") && argc == 4)
+		huge(argv[2], strtoull(argv[3], NULL, 0));
+	else if (!strcmp(mode, "gup"))
+		gup(argv[2]);
+	else if (!strcmp(mode, "hold"))
+		hold(argv[2]);
+	else
+		return 2;
+	return failures != 0;
+}

@@ -1,0 +1,33 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Runs every case file of the guest and sends the reports to the host, whose
+# run.sh waits for the last line, "done".
+cd /m4/guest || exit 1
+# shellcheck source=tests/vm/guest/lib.sh
+. ./lib.sh
+
+modprobe virtio_console
+wait_for 60 test -c /dev/virtio-ports/m4.results || exit 1
+exec 3>/dev/virtio-ports/m4.results
+
+# Reports go to the host; whatever else a case says is a remark.
+forward() { sed -uE 's/^(ok |not ok |skip |# )/\1/; t; s/^/# /' >&3; }
+
+for file in [0-9]*.sh; do
+	start=$SECONDS
+	bash "./$file" 2>&1 < /dev/null | forward
+	status=${PIPESTATUS[0]}
+	[ "$status" -eq 0 ] || echo "not ok $file: exited with $status" >&3
+	echo "# $file took $((SECONDS - start)) s" >&3
+done
+
+# Any complaint of the kernel fails the run, whoever caused it.
+complaints='WARNING:|BUG:|KASAN|Oops|[Cc]all [Tt]race|possible (circular|recursive)|general protection|INFO: task|rcu:.*stall'
+if dmesg | grep -E "$complaints" >/run/complaints; then
+	sed 's/^/# /' /run/complaints >&3
+	echo "not ok kernel log: $(head -n 1 /run/complaints)" >&3
+else
+	echo "ok kernel log: no warning" >&3
+fi
+echo 'done' >&3
+sync
