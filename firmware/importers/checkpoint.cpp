@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+#include "checkpoint.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <tuple>
+#include <utility>
+
+#include "lib/error.hpp"
+#include "lib/half.hpp"
+
+namespace m4::firmware {
+
+namespace {
+
+/// Elements may lie unaligned in a safetensors file, hence memcpy.
+template <typename Convert>
+void read_halves(const std::byte* from, std::span<float> out, Convert convert) {
+    for (std::size_t i = 0; i < out.size(); ++i) {
+        std::uint16_t bits = 0;
+        std::memcpy(&bits, from + i * sizeof(bits), sizeof(bits));
+        out[i] = convert(bits);
+    }
+}
+
+/// bfloat16 is the upper half of a float; exact.
+float from_bfloat(std::uint16_t bits) {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U);
+}
+
+}  // namespace
+
+std::uint64_t element_bytes(SourceType type) {
+    switch (type) {
+        case SourceType::f32:
+            return 4;
+        case SourceType::f16:
+        case SourceType::bf16:
+            return 2;
+        case SourceType::other:
+            break;
+    }
+    return 0;
+}
+
+std::uint64_t SourceTensor::element_count() const {
+    std::uint64_t count = 1;
+    for (const auto extent : shape) {
+        count *= extent;
+    }
+    return count;
+}
+
+std::string SourceTensor::place() const {
+    return file + ": tensor " + shown(name);
+}
+
+void SourceTensor::read(std::uint64_t first, std::span<float> out) const {
+    if (type == SourceType::other) {
+        throw Error(place(), "has type " + type_name + "; this version imports F32, F16 and BF16");
+    }
+    const std::uint64_t size = element_bytes(type);
+    const std::uint64_t count = bytes.size() / size;
+    if (first > count || out.size() > count - first) {
+        throw Error(place(), "read beyond the end");
+    }
+    if (out.empty()) {
+        return;
+    }
+    const std::byte* from = bytes.data() + first * size;
+    switch (type) {
+        case SourceType::f32:
+            std::memcpy(out.data(), from, out.size_bytes());
+            break;
+        case SourceType::f16:
+            read_halves(from, out, from_half);
+            break;
+        case SourceType::bf16:
+            read_halves(from, out, from_bfloat);
+            break;
+        case SourceType::other:
+            break;
+    }
+}
+
+std::span<const std::byte> Checkpoint::adopt(MappedFile file) {
+    files_.push_back(std::move(file));
+    return files_.back().bytes();
+}
+
+void Checkpoint::add(SourceTensor tensor) {
+    const std::uint64_t count = checked_element_count(tensor.shape, tensor.place());
+    if (tensor.type != SourceType::other &&
+        tensor.bytes.size() != count * element_bytes(tensor.type)) {
+        throw Error(tensor.place(), "shape " + shape_text(tensor.shape) + " of " +
+                                        tensor.type_name + " is not its " +
+                                        std::to_string(tensor.bytes.size()) + " bytes");
+    }
+    if (!by_name_.emplace(tensor.name, tensors_.size()).second) {
+        throw Error(tensor.place(), "occurs twice");
+    }
+    tensors_.push_back(std::move(tensor));
+}
+
+const SourceTensor* Checkpoint::find(std::string_view name) const {
+    const auto found = by_name_.find(name);
+    return found == by_name_.end() ? nullptr : &tensors_[found->second];
+}
+
+void refuse_overlaps(std::vector<ByteRange> ranges, const std::string& place) {
+    std::sort(ranges.begin(), ranges.end(), [](const ByteRange& a, const ByteRange& b) {
+        return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
+    });
+    for (std::size_t i = 1; i < ranges.size(); ++i) {
+        if (ranges[i].begin < ranges[i - 1].end) {
+            throw Error(place, "tensors " + shown(ranges[i - 1].name) + " and " +
+                                   shown(ranges[i].name) + " overlap");
+        }
+    }
+}
+
+std::uint64_t checked_element_count(std::span<const std::uint64_t> shape,
+                                    const std::string& place) {
+    constexpr std::uint64_t kMost = 1ULL << 53;
+    std::uint64_t count = 1;
+    for (const auto extent : shape) {
+        if (extent == 0) {
+            throw Error(place, "shape " + shape_text(shape) + " has an extent of 0");
+        }
+        if (extent > kMost / count) {
+            throw Error(place, "shape " + shape_text(shape) + " is too large");
+        }
+        count *= extent;
+    }
+    return count;
+}
+
+std::string shape_text(std::span<const std::uint64_t> shape) {
+    std::string out = "[";
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+        out += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+    }
+    return out + "]";
+}
+
+}  // namespace m4::firmware

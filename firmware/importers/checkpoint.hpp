@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mapped_file.hpp"
+
+namespace m4::firmware {
+
+/// Element types that are imported; `other` is known by name only.
+enum class SourceType : std::uint8_t { f32, f16, bf16, other };
+
+/// One tensor of a checkpoint, whatever the file format. Points into a mapping
+/// that the Checkpoint owns.
+struct SourceTensor {
+    std::string name;
+    std::string file;       ///< for messages
+    std::string type_name;  ///< as its format calls it: "F32", "Q4_0"
+    SourceType type = SourceType::other;
+    std::vector<std::uint64_t> shape;  ///< outermost dimension first, as in row-major
+    std::span<const std::byte> bytes;  ///< exactly the elements, unless type is `other`
+
+    /// Product of the dimensions (checked when the tensor was added).
+    [[nodiscard]] std::uint64_t element_count() const;
+    /// "<file>: tensor '<name>'"
+    [[nodiscard]] std::string place() const;
+    /// Elements [first, first + out.size()) as F32. Throws Error where the type
+    /// is not imported or the range leaves the tensor.
+    void read(std::uint64_t first, std::span<float> out) const;
+};
+
+/// Bytes of one element; 0 for `other`.
+[[nodiscard]] std::uint64_t element_bytes(SourceType type);
+
+/// The tensors of a checkpoint and the mappings they lie in. Build on one
+/// thread; then const and safe from any.
+class Checkpoint {
+   public:
+    explicit Checkpoint(std::string place) : place_(std::move(place)) {}
+
+    /// Takes the mapping over; the returned bytes live as long as this object.
+    std::span<const std::byte> adopt(MappedFile file);
+    /// Throws Error on a second tensor of the same name, and where the bytes
+    /// are not the size that type and shape ask for.
+    void add(SourceTensor tensor);
+
+    [[nodiscard]] const SourceTensor* find(std::string_view name) const;
+    [[nodiscard]] const std::vector<SourceTensor>& tensors() const { return tensors_; }
+    [[nodiscard]] const std::string& place() const { return place_; }
+
+   private:
+    std::string place_;
+    std::vector<MappedFile> files_;
+    std::vector<SourceTensor> tensors_;
+    std::map<std::string, std::size_t, std::less<>> by_name_;
+};
+
+/// A byte range of a data region, for the overlap check.
+struct ByteRange {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    std::string name;
+};
+
+/// Throws Error naming both tensors where two ranges share a byte.
+void refuse_overlaps(std::vector<ByteRange> ranges, const std::string& place);
+
+/// Product of dimensions; throws Error(place) where a dimension is 0 or the
+/// product leaves 2^53 (no file holds so many).
+[[nodiscard]] std::uint64_t checked_element_count(std::span<const std::uint64_t> shape,
+                                                  const std::string& place);
+
+/// "[2, 3]"
+[[nodiscard]] std::string shape_text(std::span<const std::uint64_t> shape);
+
+}  // namespace m4::firmware

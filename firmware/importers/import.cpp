@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+#include "import.hpp"
+
+#include <string>
+#include <string_view>
+
+#include "gguf.hpp"
+#include "json_file.hpp"
+#include "lib/error.hpp"
+#include "llama.hpp"
+#include "mapped_file.hpp"
+
+namespace m4::firmware {
+
+namespace {
+
+constexpr const char* kConfigFile = "config.json";
+
+/// One row an architecture; a new one is a row here and a file of its own.
+struct Architecture {
+    std::string_view name;         ///< general.architecture of GGUF, model_type of config.json
+    std::string_view model_class;  ///< architectures[0] of config.json
+    void (*from_gguf)(const GgufFile&, const ImportOptions&, ImageBuilder&);
+    void (*from_folder)(const std::filesystem::path&, const JsonObject&, const ImportOptions&,
+                        ImageBuilder&);
+};
+constexpr Architecture kArchitectures[] = {
+    {"llama", "LlamaForCausalLM", import_llama, import_llama},
+};
+
+const Architecture& find_architecture(const std::string& name, const std::string& place) {
+    std::string supported;
+    for (const auto& row : kArchitectures) {
+        if (row.name == name) {
+            return row;
+        }
+        supported += (supported.empty() ? "" : ", ") + std::string(row.name);
+    }
+    throw Error(place,
+                "architecture " + shown(name) + " is not supported; supported: " + supported);
+}
+
+void import_gguf(const ImportOptions& options, ImageBuilder& builder) {
+    const GgufFile file(options.from);
+    const auto name = file.string_value("general.architecture");
+    if (!name) {
+        throw Error(file.key_place("general.architecture"), "is missing");
+    }
+    find_architecture(*name, file.place()).from_gguf(file, options, builder);
+}
+
+void check_class(const JsonObject& config, const Architecture& row) {
+    const auto classes = config.json().find("architectures");
+    if (classes == config.json().end() || !classes->is_array() || classes->empty()) {
+        return;
+    }
+    const auto& first = classes->front();
+    if (!first.is_string() || first.get<std::string>() != row.model_class) {
+        throw Error(config.key_place("architectures"),
+                    first.dump() + " is not supported; supported: " + std::string(row.model_class));
+    }
+}
+
+void import_folder(const ImportOptions& options, ImageBuilder& builder) {
+    if (!std::filesystem::exists(options.from / kConfigFile)) {
+        throw Error(options.from.string(),
+                    std::string("has no ") + kConfigFile + "; a Hugging Face folder is wanted");
+    }
+    const auto config = JsonObject::read(options.from / kConfigFile);
+    const auto name = config.string_value("model_type");
+    if (!name) {
+        throw Error(config.key_place("model_type"), "is missing");
+    }
+    const auto& row = find_architecture(*name, config.place());
+    check_class(config, row);
+    row.from_folder(options.from, config, options, builder);
+}
+
+}  // namespace
+
+void import_model(const ImportOptions& options, ImageBuilder& builder) {
+    if (options.stored != M4_DTYPE_F32 && options.stored != M4_DTYPE_F16) {
+        throw Error("import", "matrices are stored as F32 or F16");
+    }
+    std::error_code ignored;
+    if (std::filesystem::is_directory(options.from, ignored)) {
+        import_folder(options, builder);
+    } else if (!std::filesystem::exists(options.from, ignored)) {
+        throw Error(options.from.string(), "does not exist");
+    } else if (looks_like_gguf(options.from)) {
+        import_gguf(options, builder);
+    } else {
+        throw Error(options.from.string(), "is neither a GGUF file nor a Hugging Face folder");
+    }
+}
+
+}  // namespace m4::firmware

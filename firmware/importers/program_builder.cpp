@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+#include "program_builder.hpp"
+
+namespace m4::firmware {
+
+namespace {
+
+Value matrix(Symbol symbol, std::uint32_t columns) {
+    return {M4_DTYPE_F32, {{1, symbol}, {columns, Symbol::none}}};
+}
+
+void set(Op& op, AttrId id, double value) {
+    op.reals.at(static_cast<std::size_t>(id)) = value;
+}
+
+void set(Op& op, AttrId id, std::uint32_t value) {
+    op.integers.at(static_cast<std::size_t>(id)) = value;
+}
+
+}  // namespace
+
+using Ref = ProgramBuilder::Ref;
+
+Ref ProgramBuilder::define(Value value) {
+    program_.values.push_back(std::move(value));
+    return {OperandKind::value, static_cast<std::uint32_t>(program_.values.size() - 1)};
+}
+
+Op& ProgramBuilder::append(OpCode code, std::initializer_list<Ref> inputs) {
+    Op op;
+    op.code = code;
+    op.inputs = inputs;
+    program_.ops.push_back(std::move(op));
+    return program_.ops.back();
+}
+
+Ref ProgramBuilder::input(Role role, Symbol symbol) {
+    const auto value = define({M4_DTYPE_U32, {{1, symbol}}});
+    program_.inputs.push_back({role, value.index});
+    return value;
+}
+
+void ProgramBuilder::output(Role role, Ref value) {
+    program_.outputs.push_back({role, value.index});
+}
+
+Ref ProgramBuilder::state(std::uint32_t kv_heads, std::uint32_t head_dim) {
+    program_.states.push_back({kv_heads, head_dim});
+    return {OperandKind::state, static_cast<std::uint32_t>(program_.states.size() - 1)};
+}
+
+Ref ProgramBuilder::gather_rows(Ref data, Ref rows, Symbol symbol, std::uint32_t columns) {
+    const auto out = define(matrix(symbol, columns));
+    append(OpCode::gather_rows, {data, rows}).outputs = {out.index};
+    return out;
+}
+
+Ref ProgramBuilder::rms_norm(Ref x, Ref weight, double eps) {
+    const auto out = define(like(x));
+    auto& op = append(OpCode::rms_norm, {x, weight});
+    op.outputs = {out.index};
+    set(op, AttrId::eps, eps);
+    return out;
+}
+
+Ref ProgramBuilder::linear(Ref x, Ref weight, Ref bias, std::uint32_t columns) {
+    const auto out = define(matrix(like(x).dims.front().symbol, columns));
+    append(OpCode::linear, {x, weight, bias}).outputs = {out.index};
+    return out;
+}
+
+Ref ProgramBuilder::rope(Ref x, Ref positions, Ref table, std::uint32_t heads,
+                         std::uint32_t head_dim, std::uint32_t fine_rows) {
+    const auto out = define(like(x));
+    auto& op = append(OpCode::rope, {x, positions, table});
+    op.outputs = {out.index};
+    set(op, AttrId::heads, heads);
+    set(op, AttrId::head_dim, head_dim);
+    set(op, AttrId::fine_rows, fine_rows);
+    return out;
+}
+
+void ProgramBuilder::kv_write(Ref state, Ref k, Ref v, Ref positions) {
+    append(OpCode::kv_write, {state, k, v, positions});
+}
+
+Ref ProgramBuilder::attention(Ref q, Ref state, Ref positions, std::uint32_t heads, double scale) {
+    const auto out = define(like(q));
+    auto& op = append(OpCode::attention, {q, state, positions});
+    op.outputs = {out.index};
+    set(op, AttrId::heads, heads);
+    set(op, AttrId::scale, scale);
+    return out;
+}
+
+Ref ProgramBuilder::add(Ref a, Ref b) {
+    const auto out = define(like(a));
+    append(OpCode::add, {a, b}).outputs = {out.index};
+    return out;
+}
+
+Ref ProgramBuilder::mul(Ref a, Ref b) {
+    const auto out = define(like(a));
+    append(OpCode::mul, {a, b}).outputs = {out.index};
+    return out;
+}
+
+Ref ProgramBuilder::activation(Ref x, Activation function) {
+    const auto out = define(like(x));
+    auto& op = append(OpCode::activation, {x});
+    op.outputs = {out.index};
+    set(op, AttrId::function, static_cast<std::uint32_t>(function));
+    return out;
+}
+
+}  // namespace m4::firmware

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <utility>
+
+#include "lib/program.hpp"
+
+namespace m4::firmware {
+
+/// Writes a program operator by operator, so that an architecture's file reads
+/// like the model. A Ref is a value, a tensor or a state of the program; each
+/// operator returns the value it defines. Shapes are declared here and proved
+/// by the verifier.
+class ProgramBuilder {
+   public:
+    using Ref = Operand;
+    /// A tensor of the image, by the index ImageBuilder gave.
+    static Ref tensor(std::uint32_t index) { return {OperandKind::tensor, index}; }
+    static Ref none() { return {}; }
+
+    explicit ProgramBuilder(std::string name) { program_.name = std::move(name); }
+
+    Ref input(Role role, Symbol symbol);
+    void output(Role role, Ref value);
+    Ref state(std::uint32_t kv_heads, std::uint32_t head_dim);
+
+    Ref gather_rows(Ref data, Ref rows, Symbol symbol, std::uint32_t columns);
+    Ref rms_norm(Ref x, Ref weight, double eps);
+    Ref linear(Ref x, Ref weight, Ref bias, std::uint32_t columns);
+    Ref rope(Ref x, Ref positions, Ref table, std::uint32_t heads, std::uint32_t head_dim,
+             std::uint32_t fine_rows);
+    void kv_write(Ref state, Ref k, Ref v, Ref positions);
+    Ref attention(Ref q, Ref state, Ref positions, std::uint32_t heads, double scale);
+    Ref add(Ref a, Ref b);
+    Ref mul(Ref a, Ref b);
+    Ref activation(Ref x, Activation function);
+
+    [[nodiscard]] Program finish() { return std::move(program_); }
+
+   private:
+    Ref define(Value value);
+    Value like(Ref value) const { return program_.values.at(value.index); }
+    Op& append(OpCode code, std::initializer_list<Ref> inputs);
+
+    Program program_;
+};
+
+}  // namespace m4::firmware

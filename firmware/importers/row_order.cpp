@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+#include "row_order.hpp"
+
+#include <utility>
+
+namespace m4::firmware {
+
+std::uint64_t source_row(std::uint64_t row, std::uint32_t head_dim, m4_row_order want,
+                         m4_row_order have) {
+    if (want == have || want == M4_ROW_ORDER_NONE || have == M4_ROW_ORDER_NONE) {
+        return row;
+    }
+    const std::uint64_t half = head_dim / 2;
+    const std::uint64_t inside = row % head_dim;
+    const bool interleaved = want == M4_ROW_ORDER_INTERLEAVED;
+    const std::uint64_t pair = interleaved ? inside / 2 : inside % half;
+    const std::uint64_t second = interleaved ? inside % 2 : inside / half;
+    const std::uint64_t source =
+        have == M4_ROW_ORDER_INTERLEAVED ? 2 * pair + second : pair + second * half;
+    return row - inside + source;
+}
+
+RowReader reordered_rows(std::shared_ptr<const Checkpoint> checkpoint, const SourceTensor& tensor,
+                         std::uint32_t head_dim, m4_row_order want, m4_row_order have) {
+    const bool vector = tensor.shape.size() == 1;
+    const std::uint64_t columns = vector ? 1 : tensor.shape.back();
+    const bool straight = want == have || head_dim == 0;
+    return [checkpoint = std::move(checkpoint), from = &tensor, head_dim, want, have, columns,
+            straight](std::uint64_t first, std::uint64_t /*count*/, std::span<float> out) {
+        // A vector comes as one row: first is 0, its elements are the rows.
+        if (straight) {
+            from->read(first * columns, out);
+            return;
+        }
+        for (std::uint64_t i = 0; i < out.size() / columns; ++i) {
+            const auto row = source_row(first + i, head_dim, want, have);
+            from->read(row * columns, out.subspan(i * columns, columns));
+        }
+    };
+}
+
+}  // namespace m4::firmware
