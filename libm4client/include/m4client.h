@@ -25,6 +25,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* m4_status and m4_model_info each name a struct and a function, as stat does. */
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -78,12 +84,15 @@ struct m4_connect_options {
 /*
  * Connect and say hello. options may be NULL. Starting a socket-activated
  * service is part of the wait.
- * M4_E_UNAVAILABLE, M4_E_VERSION, M4_E_TIMEOUT, M4_E_BUSY, M4_E_SYSTEM.
+ * M4_E_UNAVAILABLE, M4_E_PERMISSION, M4_E_VERSION, M4_E_TIMEOUT, M4_E_BUSY,
+ * M4_E_PROTOCOL, M4_E_SYSTEM; m4_client_error(NULL, ...) tells more.
  */
 int m4_client_connect(const struct m4_connect_options *options, m4_client **client);
 
-/* Ends everything the client has open, cancels what runs, frees. NULL is fine.
- * Sessions and streams made from it must be closed before.
+/*
+ * Ends everything the client has open, cancels what runs, frees. NULL is fine.
+ * Close its sessions and streams before: one left open only fails from here
+ * on, with M4_E_UNAVAILABLE, and its memory waits for its own close.
  */
 void m4_client_close(m4_client *client);
 
@@ -94,13 +103,16 @@ struct m4_error_info {
 	const char *message; /* owned by the client, until its next call */
 };
 
+/* client NULL: the last m4_client_connect() of this thread that failed. */
 int m4_client_error(const m4_client *client, struct m4_error_info *info);
 
 /*
  * For an event loop: poll `m4_client_fd` for the poll(2) events that
  * `m4_client_events` asks for, then call `m4_client_dispatch`, which moves
- * what has arrived to its streams and never blocks (0, or M4_E_UNAVAILABLE
- * when the service is gone).
+ * what has arrived to its streams and never blocks (0, or the error that ended
+ * the connection: M4_E_UNAVAILABLE when the service is gone, M4_E_PROTOCOL).
+ * Poll level-triggered, and ask for the events anew each time: while over
+ * 256 KiB of a stream wait to be read, dispatch leaves the rest in the socket.
  */
 int m4_client_fd(const m4_client *client);
 short m4_client_events(const m4_client *client);
@@ -117,8 +129,8 @@ enum m4_availability {
 };
 
 /*
- * Can apps be served? Connects (which may start the service), asks, closes.
- * Returns an enum m4_availability; with `reason` not NULL and reason_bytes
+ * Can apps be served? Connects (which may start the service), asks, closes,
+ * within 30 seconds. Returns an enum m4_availability; with `reason` not NULL and reason_bytes
  * > 0, a NUL-terminated sentence.
  */
 int m4_availability(const char *socket_path, char *reason, size_t reason_bytes);
@@ -176,6 +188,7 @@ struct m4_session_entry {
 	uint64_t tokens_generated;
 	uint32_t active; /* 1 while a request of it runs or waits */
 	char client_name[32];
+	uint64_t reserved[4]; /* 0; an array of these cannot grow by size */
 };
 
 /* The sessions of every client the caller may see: its own uid's, all for
@@ -215,7 +228,9 @@ void m4_session_close(m4_session *session);
 
 /*
  * Append to the context. All or nothing: M4_E_CONTEXT_FULL leaves the session
- * as it was. M4_E_BUSY while a stream of this session is open.
+ * as it was. M4_E_BUSY while a stream of this session is open, that is until
+ * its last event (or error) was taken or it was closed; so for truncate and
+ * generate.
  */
 int m4_session_append_text(m4_session *session, const char *text, size_t bytes,
 			   uint32_t flags);
@@ -236,7 +251,7 @@ struct m4_generate_options {
 	uint32_t max_tokens; /* 0: until the context is full */
 	float temperature; /* 0: greedy */
 	uint32_t top_k; /* 0: off */
-	float top_p; /* 0 or 1: off */
+	float top_p; /* 0 to 1; 0 or 1: off */
 	uint64_t seed; /* same seed, same text; 0: the service picks one */
 	const char *const *stop; /* end before any of these texts appears */
 	size_t stop_count; /* at most 16, each at most 256 bytes */
@@ -245,7 +260,8 @@ struct m4_generate_options {
 
 /*
  * Continue the session's context, which must not be empty; what is generated
- * is appended to it. Returns at once; the text comes from m4_stream_next().
+ * is appended to it. Returns at once; the text, or the service's refusal,
+ * comes from m4_stream_next().
  */
 int m4_generate(m4_session *session, const struct m4_generate_options *options,
 		m4_stream **stream);
@@ -269,9 +285,14 @@ struct m4_event {
 };
 
 /*
- * The next piece. timeout_ms: -1 waits as long as the client's timeout allows,
- * 0 never waits. Returns 1 with an event, 0 after the last one, M4_E_WOULD_BLOCK
- * when the wait ended with nothing, or the error that ended the stream.
+ * The next piece: all that has arrived. timeout_ms: -1 waits as long as the
+ * client's timeout allows, then M4_E_TIMEOUT (the stream goes on); 0 never
+ * waits. Returns 1 with an event, 0 after the last one, M4_E_WOULD_BLOCK when
+ * timeout_ms ended with nothing, or the error that ended the stream.
+ *
+ * Other calls of the client may run between two of these; what arrives for
+ * this stream meanwhile is kept. Beyond 4 MiB unread the stream is cancelled
+ * and ends, after what was kept, with M4_E_TOO_LARGE.
  */
 int m4_stream_next(m4_stream *stream, int timeout_ms, struct m4_event *event);
 
@@ -291,7 +312,11 @@ struct m4_usage {
 /* Valid once m4_stream_next() returned the last event; else M4_E_WOULD_BLOCK. */
 int m4_stream_usage(const m4_stream *stream, struct m4_usage *usage);
 
-/* Closing an unfinished stream cancels it. NULL is fine. */
+/*
+ * Closing an unfinished stream cancels it, without waiting; the session's next
+ * call waits for its end. NULL is fine. A stream outlives its session: it then
+ * ends with FINISH_CANCELLED or M4_E_NOT_FOUND.
+ */
 void m4_stream_close(m4_stream *stream);
 
 /* ---- scoring ------------------------------------------------------------- */
@@ -329,6 +354,9 @@ inline T m4_init_struct() {
 	value.size = sizeof(T);
 	return value;
 }
+#ifdef __GNUC__
+#pragma GCC diagnostic pop
+#endif
 #endif
 
 #endif /* M4CLIENT_H */

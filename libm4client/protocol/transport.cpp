@@ -73,9 +73,17 @@ Fault receive_packet(int socket_fd, Inbox& inbox) {
     message.msg_controllen = control.size();
 
     ssize_t got = 0;
-    do {
+    bool reset = false;
+    for (;;) {
         got = ::recvmsg(socket_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    } while (got < 0 && errno == EINTR);
+        // A peer that left without reading all we sent shows as one
+        // ECONNRESET ahead of its last words, which are still queued.
+        if (got < 0 && errno == ECONNRESET && !reset) {
+            reset = true;
+        } else if (got >= 0 || errno != EINTR) {
+            break;
+        }
+    }
     if (got < 0) {
         return fault_of_errno();
     }
