@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+/// The subcommands of m4fw. Each writes its result to standard output and
+/// throws firmware::Error where it fails; main.cpp turns that into one line
+/// and an exit code.
+namespace m4::tools {
+
+struct PackOptions {
+    std::filesystem::path from;
+    std::filesystem::path out;
+    std::string quantize = "f16";
+    std::string name;  ///< empty: made from the source's file name
+    std::string version = "1";
+    std::uint64_t rollback_index = 0;
+    bool force = false;
+    bool json = false;
+};
+
+struct InspectOptions {
+    std::filesystem::path folder;
+    bool tensors = false;
+    bool json = false;
+};
+
+struct VerifyOptions {
+    std::filesystem::path folder;
+    bool json = false;
+};
+
+struct OperatorsOptions {
+    std::filesystem::path folder;  ///< empty: the whole set
+    bool json = false;
+};
+
+void pack(const PackOptions& options);
+void inspect(const InspectOptions& options);
+void verify(const VerifyOptions& options);
+void operators(const OperatorsOptions& options);
+
+}  // namespace m4::tools

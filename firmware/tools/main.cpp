@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// m4fw: pack, inspect and verify firmware images. See m4fw.1.
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "commands.hpp"
+#include "lib/error.hpp"
+
+namespace {
+
+using namespace m4::tools;
+
+constexpr int kBadInput = 1;
+constexpr int kUsage = 2;
+
+struct Options {
+    PackOptions pack;
+    InspectOptions inspect;
+    VerifyOptions verify;
+    OperatorsOptions operators;
+};
+
+/// One line whatever a checkpoint's names hold.
+std::string one_line(std::string text) {
+    for (char& ch : text) {
+        const auto byte = static_cast<unsigned char>(ch);
+        ch = byte < 0x20 || byte == 0x7f ? '?' : ch;
+    }
+    return text;
+}
+
+int fail(const std::string& text) {
+    std::cerr << "m4fw: " << one_line(text) << '\n';
+    return kBadInput;
+}
+
+void add_pack(CLI::App& app, PackOptions& options) {
+    CLI::App* command = app.add_subcommand("pack", "Make an image of a checkpoint");
+    command->add_option("--from", options.from, "a .gguf file or a Hugging Face folder")
+        ->required();
+    command->add_option("--out", options.out, "the image folder to write")->required();
+    command->add_option("--quantize", options.quantize, "stored type of matrices: f32 or f16")
+        ->check(CLI::IsMember({"f32", "f16"}));
+    command->add_option("--name", options.name, "image name; default: from the source's name");
+    command->add_option("--version", options.version, "image version, default 1");
+    command->add_option("--rollback-index", options.rollback_index,
+                        "a reader may refuse an image below one it has seen");
+    command->add_flag("--force", options.force, "replace the image that --out holds");
+    command->add_flag("--json", options.json, "result as JSON");
+    command->callback([&options] { pack(options); });
+}
+
+void add_inspect(CLI::App& app, InspectOptions& options) {
+    CLI::App* command = app.add_subcommand("inspect", "Show what an image holds");
+    command->add_option("folder", options.folder, "the image folder")->required();
+    command->add_flag("--tensors", options.tensors, "list the tensors too");
+    command->add_flag("--json", options.json, "result as JSON");
+    command->callback([&options] { inspect(options); });
+}
+
+void add_verify(CLI::App& app, VerifyOptions& options) {
+    CLI::App* command = app.add_subcommand("verify", "Check every byte of an image");
+    command->add_option("folder", options.folder, "the image folder")->required();
+    command->add_flag("--json", options.json, "result as JSON");
+    command->callback([&options] { verify(options); });
+}
+
+void add_operators(CLI::App& app, OperatorsOptions& options) {
+    CLI::App* command = app.add_subcommand("operators", "List operators: all, or an image's");
+    command->add_option("folder", options.folder, "the image folder");
+    command->add_flag("--json", options.json, "result as JSON");
+    command->callback([&options] { operators(options); });
+}
+
+int run(int argc, char** argv) {
+    CLI::App app("Pack, inspect and verify M4 firmware images", "m4fw");
+    Options options;
+    app.set_version_flag("--version", M4_VERSION);
+    app.require_subcommand(1);
+    add_pack(app, options.pack);
+    add_inspect(app, options.inspect);
+    add_verify(app, options.verify);
+    add_operators(app, options.operators);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+            app.exit(error);  // --help, --version
+        } else {
+            std::cerr << "m4fw: usage: " << one_line(error.what()) << '\n';
+            return kUsage;
+        }
+    }
+    std::cout.flush();
+    return std::cout.good() ? 0 : fail("standard output: cannot write");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run(argc, argv);
+    } catch (const m4::firmware::Error& error) {
+        std::cout.flush();
+        return fail(error.what());
+    } catch (const std::bad_alloc&) {
+        return fail("memory: exhausted");
+    } catch (const std::exception& error) {
+        return fail(std::string("internal: ") + error.what());
+    }
+}
