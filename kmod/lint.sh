@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# kmod/lint.sh: checkpatch --strict over the kernel's sources and the manifest
+# checker, then a build under W=1 and sparse. Any message is a failure.
+#
+# checkpatch comes out of the linux-source package, once, into the cache.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+cache=${M4_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/m4}/checkpatch
+
+if [ ! -s "$cache/checkpatch.pl" ]; then
+	source=$(find /usr/src -maxdepth 1 -name 'linux-source-*.tar.xz' | sort -V | tail -n 1)
+	if [ -z "$source" ]; then
+		echo "kmod/lint.sh: checkpatch needs the package linux-source-6.1" >&2
+		exit 1
+	fi
+	mkdir -p "$cache"
+	scratch=$(mktemp -d "$cache/XXXXXX")
+	tar -C "$scratch" -xf "$source" --strip-components=2 --wildcards \
+		'*/scripts/checkpatch.pl' '*/scripts/spelling.txt' '*/scripts/const_structs.checkpatch'
+	mv "$scratch"/spelling.txt "$scratch"/const_structs.checkpatch "$cache/"
+	mv "$scratch/checkpatch.pl" "$cache/"
+	rmdir "$scratch"
+fi
+
+# Where it looks for the names that the kernel itself spells in camel case.
+headers=$(find /lib/modules -maxdepth 2 -name source | sort -V | tail -n 1)
+
+status=0
+checkpatch() {
+	(cd "$cache" && perl checkpatch.pl --no-tree --root="$headers" --strict --terse --quiet --no-summary \
+		--max-line-length=80 "$@") || status=1
+}
+sources=()
+for file in "$root"/kmod/*.[ch] "$root"/firmware/manifest.c "$root"/firmware/include/m4/*.h; do
+	case ${file##*/} in
+	m4_compat.h) # the one place that asks for versions
+		checkpatch --ignore LINUX_VERSION_CODE,CONSTANT_COMPARISON -f "$file" ;;
+	image.h) # user space has no BIT(), and _Static_assert is a keyword
+		checkpatch --ignore BIT_MACRO,CAMELCASE -f "$file" ;;
+	*) sources+=("$file") ;;
+	esac
+done
+checkpatch -f "${sources[@]}"
+
+build=$(mktemp -d)
+trap 'rm -rf "$build"' EXIT
+make -s -C "$root/kmod" BUILD="$build" W=1 C=2 modules >"$build/log" 2>&1 || status=1
+if grep -v '^Skipping BTF generation' "$build/log"; then
+	status=1
+fi
+exit $status
