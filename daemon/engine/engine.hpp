@@ -5,20 +5,17 @@
 #include <filesystem>
 #include <memory>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "lib/image.hpp"
+#include "vk/error.hpp"
 
 namespace m4::engine {
 
 /// The device failed or was lost, or lacks what the engine needs. what() is a
 /// sentence for people.
-class DeviceError : public std::runtime_error {
-   public:
-    using std::runtime_error::runtime_error;
-};
+using DeviceError = vk::DeviceError;
 
 enum class KvType : std::uint8_t { f16, f32 };
 

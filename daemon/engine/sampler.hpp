@@ -37,8 +37,7 @@ struct TokenLogprob {
 };
 
 /// The n most probable tokens, best first, ties to the lower id.
-[[nodiscard]] std::vector<TokenLogprob> top_logprobs(std::span<const float> logits,
-                                                     std::size_t n);
+[[nodiscard]] std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, std::size_t n);
 /// Log-probability of one token.
 [[nodiscard]] float token_logprob(std::span<const float> logits, std::uint32_t id);
 

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+#include "plan.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+
+#include "placement.hpp"
+
+namespace m4::engine {
+
+namespace {
+
+using firmware::Operand;
+using firmware::OperandKind;
+
+constexpr std::uint64_t kValueAlignment = 256;
+
+bool in_arena(const firmware::Value& value) {
+    return value.dtype == M4_DTYPE_F32;
+}
+
+std::uint32_t columns_of(const firmware::Value& value) {
+    return value.dims.size() > 1 ? value.dims[1].factor : 1;
+}
+
+/// What an operator touches: bytes of the arena, and KV states.
+struct Touch {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    bool state = false;  ///< [begin, end) counts states, not bytes
+
+    [[nodiscard]] bool meets(const Touch& other) const {
+        return state == other.state && begin < other.end && other.begin < end;
+    }
+};
+
+struct Touches {
+    std::vector<Touch> reads;
+    std::vector<Touch> writes;
+};
+
+bool any_meet(std::span<const Touch> a, std::span<const Touch> b) {
+    return std::any_of(a.begin(), a.end(), [&](const Touch& x) {
+        return std::any_of(b.begin(), b.end(), [&](const Touch& y) { return x.meets(y); });
+    });
+}
+
+/// Barriers by need: an operator waits when it reads or overwrites what was
+/// written since the last barrier, or overwrites what was read since.
+class BarrierTracker {
+   public:
+    bool needs_barrier(const Touches& touches) {
+        const bool needed = any_meet(touches.reads, pending_.writes) ||
+                            any_meet(touches.writes, pending_.writes) ||
+                            any_meet(touches.writes, pending_.reads);
+        if (needed) {
+            pending_ = {};
+        }
+        pending_.reads.insert(pending_.reads.end(), touches.reads.begin(), touches.reads.end());
+        pending_.writes.insert(pending_.writes.end(), touches.writes.begin(), touches.writes.end());
+        return needed;
+    }
+
+   private:
+    Touches pending_;
+};
+
+Touches touches_of(const firmware::Op& op, const firmware::Program& program,
+                   const ValueLayout& values, std::uint32_t max_rows) {
+    Touches touches;
+    const auto touch_value = [&](std::uint32_t index, std::vector<Touch>& into) {
+        if (in_arena(program.values[index])) {
+            const ops::ValuePlace& place = values.places[index];
+            const std::uint64_t begin = place.unit * ops::kUnitBytes;
+            const std::uint64_t rows = ops::StepShape{max_rows, max_rows}.rows(place.rows);
+            into.push_back({begin, begin + rows * place.stride * ops::kUnitBytes, false});
+        }
+    };
+    for (const Operand& input : op.inputs) {
+        if (input.kind == OperandKind::value) {
+            touch_value(input.index, touches.reads);
+        } else if (input.kind == OperandKind::state) {
+            auto& into = op.code == firmware::OpCode::kv_write ? touches.writes : touches.reads;
+            into.push_back({input.index, std::uint64_t{input.index} + 1, true});
+        }
+    }
+    for (const std::uint32_t output : op.outputs) {
+        touch_value(output, touches.writes);
+    }
+    return touches;
+}
+
+std::map<std::uint32_t, ops::TensorPlace> create_tensor_places(
+    std::span<const std::uint32_t> used, std::span<const firmware::Tensor> tensors,
+    const weights::Store& weights, hpp::DescriptorSetLayout layout, vk::Descriptors& descriptors) {
+    std::map<std::uint32_t, ops::TensorPlace> places;
+    for (const std::uint32_t index : used) {
+        const firmware::Tensor& tensor = tensors[index];
+        const weights::TensorBuffer& buffer = weights.tensor(index);
+        ops::TensorPlace place;
+        place.name = tensor.name;
+        place.dtype = tensor.dtype;
+        place.rows = static_cast<std::uint32_t>(tensor.rank > 1 ? tensor.shape[0] : 1);
+        place.columns = static_cast<std::uint32_t>(tensor.shape[tensor.rank > 1 ? 1 : 0]);
+        place.texel = static_cast<bool>(buffer.view);
+        place.storage = buffer.storage;
+        std::vector<vk::Binding> bindings;
+        if (place.texel) {
+            bindings.push_back({0, hpp::DescriptorType::eUniformTexelBuffer, buffer.view});
+        }
+        if (place.storage) {
+            bindings.push_back({1,
+                                hpp::DescriptorType::eStorageBuffer,
+                                {},
+                                buffer.buffer,
+                                buffer.offset_bytes,
+                                buffer.size_bytes});
+        }
+        place.set = descriptors.create(layout, bindings);
+        places.emplace(index, place);
+    }
+    return places;
+}
+
+}  // namespace
+
+std::vector<std::uint32_t> used_tensors(const firmware::Program& program) {
+    std::set<std::uint32_t> used;
+    for (const firmware::Op& op : program.ops) {
+        for (const Operand& input : op.inputs) {
+            if (input.kind == OperandKind::tensor) {
+                used.insert(input.index);
+            }
+        }
+    }
+    return {used.begin(), used.end()};
+}
+
+KvShape kv_shape(const firmware::Program& program, shaders::Dtype kv_dtype) {
+    KvShape shape;
+    for (const firmware::State& state : program.states) {
+        shape.states.push_back({shape.position_units, state.kv_heads, state.head_dim});
+        const std::uint32_t head_units =
+            ops::divide_up(state.head_dim, ops::unit_elements(kv_dtype));
+        shape.position_units += 2 * state.kv_heads * head_units;  // keys and values
+    }
+    return shape;
+}
+
+std::uint32_t port_value(std::span<const firmware::Port> ports, firmware::Role role) {
+    for (const firmware::Port& port : ports) {
+        if (port.role == role) {
+            return port.value;
+        }
+    }
+    throw vk::DeviceError("the program lacks the port of role " +
+                          std::to_string(static_cast<unsigned>(role)));
+}
+
+ValueLayout lay_out_values(const firmware::Program& program, const ops::StepWords& words,
+                           std::uint32_t max_rows) {
+    std::vector<Lifetime> lifetimes(program.values.size());
+    for (std::size_t i = 0; i < program.ops.size(); ++i) {
+        for (const Operand& input : program.ops[i].inputs) {
+            if (input.kind == OperandKind::value) {
+                lifetimes[input.index].last = i;
+            }
+        }
+        for (const std::uint32_t output : program.ops[i].outputs) {
+            lifetimes[output].first = i;
+            lifetimes[output].last = i;
+        }
+    }
+    for (const firmware::Port& port : program.outputs) {
+        lifetimes[port.value].last = program.ops.size();
+    }
+
+    ValueLayout layout;
+    layout.places.resize(program.values.size());
+    for (std::size_t i = 0; i < program.values.size(); ++i) {
+        const firmware::Value& value = program.values[i];
+        ops::ValuePlace& place = layout.places[i];
+        place.columns = columns_of(value);
+        place.stride = ops::row_units(place.columns);
+        place.rows = value.dims[0];
+        if (in_arena(value)) {
+            lifetimes[i].size_bytes =
+                std::uint64_t{ops::StepShape{max_rows, max_rows}.rows(place.rows)} * place.stride *
+                ops::kUnitBytes;
+        }
+    }
+    const Placement placement = place_values(lifetimes, kValueAlignment);
+    for (std::size_t i = 0; i < program.values.size(); ++i) {
+        layout.places[i].unit = static_cast<std::uint32_t>(placement.offsets[i] / ops::kUnitBytes);
+    }
+    for (const firmware::Port& port : program.inputs) {
+        ops::ValuePlace& place = layout.places[port.value];
+        place.word = port.role == firmware::Role::token_ids   ? words.token_ids
+                     : port.role == firmware::Role::positions ? words.positions
+                                                              : words.output_rows;
+    }
+    layout.size_bytes = placement.size_bytes;
+    return layout;
+}
+
+Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware::Program& program,
+           std::span<const firmware::Tensor> tensors, const weights::Store& weights,
+           const ValueLayout& values, const KvShape& kv)
+    : layout_(context.pipelines.layout()),
+      descriptors_(device, std::max(static_cast<std::uint32_t>(used_tensors(program).size()), 1U)) {
+    const auto tensor_places = create_tensor_places(
+        used_tensors(program), tensors, weights, context.pipelines.tensor_layout(), descriptors_);
+    const std::uint32_t max_rows = context.words.positions - context.words.token_ids;
+    BarrierTracker tracker;
+    for (const firmware::Op& op : program.ops) {
+        std::vector<ops::Input> inputs;
+        for (const Operand& operand : op.inputs) {
+            ops::Input& input = inputs.emplace_back();
+            input.kind = operand.kind;
+            if (operand.kind == OperandKind::value) {
+                input.value = values.places[operand.index];
+            } else if (operand.kind == OperandKind::tensor) {
+                input.tensor = tensor_places.at(operand.index);
+            } else if (operand.kind == OperandKind::state) {
+                input.state = kv.states[operand.index];
+            }
+        }
+        const ops::Places places{
+            op, inputs, op.outputs.empty() ? ops::ValuePlace{} : values.places[op.outputs[0]]};
+        Step step;
+        step.work = ops::factory(op.code)(context, places);
+        step.barrier_before = tracker.needs_barrier(touches_of(op, program, values, max_rows));
+        steps_.push_back(std::move(step));
+    }
+}
+
+void Plan::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const {
+    std::vector<ops::Dispatch> dispatches;
+    for (const Step& step : steps_) {
+        dispatches.clear();
+        step.work->dispatch(shape, dispatches);
+        if (step.barrier_before) {
+            record_barrier(commands);
+        }
+        ops::record(commands, layout_, dispatches);
+    }
+}
+
+std::size_t Plan::barrier_count() const {
+    return static_cast<std::size_t>(std::count_if(
+        steps_.begin(), steps_.end(), [](const Step& step) { return step.barrier_before; }));
+}
+
+void record_barrier(const hpp::raii::CommandBuffer& commands) {
+    using Stage = hpp::PipelineStageFlagBits;
+    using Access = hpp::AccessFlagBits;
+    commands.pipelineBarrier(
+        Stage::eComputeShader, Stage::eComputeShader, {},
+        hpp::MemoryBarrier{.srcAccessMask = Access::eShaderWrite,
+                           .dstAccessMask = Access::eShaderRead | Access::eShaderWrite},
+        {}, {});
+}
+
+}  // namespace m4::engine

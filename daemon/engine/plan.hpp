@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "lib/image.hpp"
+#include "lib/program.hpp"
+#include "ops/operator.hpp"
+#include "weights/store.hpp"
+
+namespace m4::engine {
+
+/// Tensors of the image that a program reads, ascending.
+[[nodiscard]] std::vector<std::uint32_t> used_tensors(const firmware::Program& program);
+
+/// Units that one position takes in each layer's cache, and in all.
+struct KvShape {
+    std::vector<ops::StatePlace> states;  ///< by Program::states
+    std::uint32_t position_units = 0;
+};
+[[nodiscard]] KvShape kv_shape(const firmware::Program& program, shaders::Dtype kv_dtype);
+
+/// A value's index by role; throws vk::DeviceError where the program has none.
+[[nodiscard]] std::uint32_t port_value(std::span<const firmware::Port> ports, firmware::Role role);
+
+/// Where the values of a program lie for steps of up to `max_rows`.
+struct ValueLayout {
+    std::vector<ops::ValuePlace> places;  ///< by Program::values
+    std::uint64_t size_bytes = 0;
+};
+[[nodiscard]] ValueLayout lay_out_values(const firmware::Program& program,
+                                         const ops::StepWords& words, std::uint32_t max_rows);
+
+/// A program made ready for a device: operators with their kernels and places,
+/// and where barriers are needed between them.
+class Plan {
+   public:
+    /// All arguments but `program` and `tensors` outlive the plan; `context` is
+    /// kept by the operators.
+    Plan(const vk::Device& device, const ops::Context& context, const firmware::Program& program,
+         std::span<const firmware::Tensor> tensors, const weights::Store& weights,
+         const ValueLayout& values, const KvShape& kv);
+
+    /// Record all operators for a step of this shape; set 0 must be bound.
+    void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const;
+
+    [[nodiscard]] std::size_t operator_count() const { return steps_.size(); }
+    [[nodiscard]] std::size_t barrier_count() const;
+
+   private:
+    struct Step {
+        std::unique_ptr<ops::Operator> work;
+        bool barrier_before = false;  ///< it meets what was written or read since the last
+    };
+
+    hpp::PipelineLayout layout_;
+    vk::Descriptors descriptors_;
+    std::vector<Step> steps_;
+};
+
+/// Between kernels: writes before are seen by reads and writes after.
+void record_barrier(const hpp::raii::CommandBuffer& commands);
+
+}  // namespace m4::engine

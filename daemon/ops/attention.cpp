@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#include "operator.hpp"
+
+namespace m4::ops {
+
+namespace {
+
+/// Few rows: many lanes share a pair of row and head, so that one token keeps
+/// the device busy. Many rows: fewer lanes share one, as merging costs.
+class Attention final : public Operator {
+   public:
+    Attention(const Context& context, const Places& places)
+        : context_(context),
+          q_(places.inputs[0].value),
+          state_(places.inputs[1].state),
+          positions_(places.inputs[2].value),
+          y_(places.output),
+          heads_(static_cast<std::uint32_t>(places.op.integer(firmware::AttrId::heads))),
+          scale_(bits(places.op.real(firmware::AttrId::scale))) {
+        const shaders::VariantInfo& variant = shaders::find_variant(
+            firmware::OpCode::attention, context.kv_dtype, kv_access_of(context));
+        const Tuning& tuning = context.tuning;
+        few_ = context.pipelines.get(
+            variant,
+            std::array{tuning.attention_lanes, tuning.attention_split_few, state_.head_dim});
+        many_ = context.pipelines.get(
+            variant,
+            std::array{tuning.attention_lanes, tuning.attention_split_many, state_.head_dim});
+    }
+
+    void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
+        const std::uint32_t rows = shape.rows(y_.rows);
+        const Tuning& tuning = context_.tuning;
+        const bool many = rows >= tuning.attention_many_rows;
+        const Dispatch dispatch{.pipeline = many ? many_ : few_,
+                                .push = {q_.unit, y_.unit, y_.stride, rows, heads_, state_.kv_heads,
+                                         positions_.word, context_.words.kv_bases,
+                                         context_.words.kv_capacities, state_.layer_units, scale_}};
+        const std::uint32_t split = many ? tuning.attention_split_many : tuning.attention_split_few;
+        push_lanes(context_, std::uint64_t{rows} * heads_ * split, tuning.attention_lanes, dispatch,
+                   out);
+    }
+
+   private:
+    const Context& context_;
+    ValuePlace q_;
+    StatePlace state_;
+    ValuePlace positions_;
+    ValuePlace y_;
+    std::uint32_t heads_;
+    std::uint32_t scale_;
+    hpp::Pipeline few_;
+    hpp::Pipeline many_;
+};
+
+}  // namespace
+
+std::unique_ptr<Operator> make_attention(const Context& context, const Places& places) {
+    return std::make_unique<Attention>(context, places);
+}
+
+}  // namespace m4::ops

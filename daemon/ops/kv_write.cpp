@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#include "operator.hpp"
+
+namespace m4::ops {
+
+namespace {
+
+class KvWrite final : public Operator {
+   public:
+    KvWrite(const Context& context, const Places& places)
+        : context_(context),
+          state_(places.inputs[0].state),
+          k_(places.inputs[1].value),
+          v_(places.inputs[2].value),
+          positions_(places.inputs[3].value),
+          head_units_(divide_up(state_.head_dim, unit_elements(context.kv_dtype))) {
+        pipeline_ =
+            context.pipelines.get(shaders::find_variant(firmware::OpCode::kv_write,
+                                                        context.kv_dtype, kv_access_of(context)),
+                                  std::array{context.tuning.elementwise_lanes});
+    }
+
+    void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
+        const std::uint32_t rows = shape.rows(k_.rows);
+        const Dispatch dispatch{
+            .pipeline = pipeline_,
+            .push = {k_.unit, v_.unit, k_.stride, rows, positions_.word, context_.words.kv_bases,
+                     context_.words.kv_capacities, state_.layer_units, state_.kv_heads,
+                     state_.head_dim, head_units_}};
+        push_lanes(context_, std::uint64_t{rows} * state_.kv_heads * head_units_,
+                   context_.tuning.elementwise_lanes, dispatch, out);
+    }
+
+   private:
+    const Context& context_;
+    StatePlace state_;
+    ValuePlace k_;
+    ValuePlace v_;
+    ValuePlace positions_;
+    std::uint32_t head_units_;
+    hpp::Pipeline pipeline_;
+};
+
+}  // namespace
+
+std::unique_ptr<Operator> make_kv_write(const Context& context, const Places& places) {
+    return std::make_unique<KvWrite>(context, places);
+}
+
+}  // namespace m4::ops

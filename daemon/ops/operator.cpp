@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#include "operator.hpp"
+
+#include <stdexcept>
+
+namespace m4::ops {
+
+/// An operator of ops.def without its make_<name> does not link.
+Factory factory(firmware::OpCode code) {
+    switch (code) {
+#define M4_OP(code_, name, inputs, outputs, attributes, summary) \
+    case firmware::OpCode::name:                                 \
+        return &make_##name;
+#include "ops.def"
+    }
+    throw std::logic_error("operator " + std::to_string(static_cast<unsigned>(code)) +
+                           " is not in ops.def");
+}
+
+void record(const hpp::raii::CommandBuffer& commands, hpp::PipelineLayout layout,
+            std::span<const Dispatch> dispatches) {
+    for (const Dispatch& dispatch : dispatches) {
+        commands.bindPipeline(hpp::PipelineBindPoint::eCompute, dispatch.pipeline);
+        if (dispatch.tensor) {
+            commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, layout, 1,
+                                        {dispatch.tensor, dispatch.second}, {});
+        }
+        commands.pushConstants<std::uint32_t>(layout, hpp::ShaderStageFlagBits::eCompute, 0,
+                                              dispatch.push);
+        commands.dispatch(dispatch.groups_x, dispatch.groups_y, 1);
+    }
+}
+
+shaders::Dtype dtype_of(const TensorPlace& tensor) {
+    switch (tensor.dtype) {
+        case M4_DTYPE_F32:
+            return shaders::Dtype::f32_;
+        case M4_DTYPE_F16:
+            return shaders::Dtype::f16_;
+        default:
+            throw std::logic_error("tensor '" + std::string(tensor.name) +
+                                   "' is no matrix of reals");
+    }
+}
+
+shaders::Access access_of(const Context& context, const TensorPlace* tensor,
+                          const TensorPlace* second) {
+    const auto all = [&](bool TensorPlace::*way) {
+        return (tensor == nullptr || tensor->*way) && (second == nullptr || second->*way);
+    };
+    if (context.values_texel && all(&TensorPlace::texel)) {
+        return shaders::Access::texel;
+    }
+    if (all(&TensorPlace::storage)) {
+        return shaders::Access::storage;
+    }
+    throw vk::DeviceError("tensor '" + std::string(tensor->name) +
+                          "' and the values beside it fit no kind of buffer of this device alike");
+}
+
+shaders::Access kv_access_of(const Context& context) {
+    // A pool is readable the one way or the other; values always as storage.
+    if (context.kv_texel && !context.values_texel) {
+        throw vk::DeviceError(
+            "the KV pool needs texel buffers and the values are too large for them: lower "
+            "max_step_rows");
+    }
+    return context.kv_texel ? shaders::Access::texel : shaders::Access::storage;
+}
+
+void push_lanes(const Context& context, std::uint64_t lane_count, std::uint32_t group_lanes,
+                Dispatch dispatch, std::vector<Dispatch>& out) {
+    const std::uint64_t groups = (lane_count + group_lanes - 1) / group_lanes;
+    if (groups > context.limits.workgroup_count_x ||
+        dispatch.groups_y > context.limits.workgroup_count_y) {
+        throw vk::DeviceError("a step needs more workgroups than the device can start");
+    }
+    if (groups != 0 && dispatch.groups_y != 0) {
+        dispatch.groups_x = static_cast<std::uint32_t>(groups);
+        out.push_back(dispatch);
+    }
+}
+
+}  // namespace m4::ops

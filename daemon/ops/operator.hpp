@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lib/image.hpp"
+#include "step_memory.hpp"
+#include "tuning.hpp"
+#include "vk/pipelines.hpp"
+
+/// Operators as dispatches. An operator is made once, at plan time, from its
+/// row of the program and the places of its operands: it picks kernels then.
+/// For each shape of a step it says what to dispatch.
+namespace m4::ops {
+
+/// The symbolic dimensions of a step.
+struct StepShape {
+    std::uint32_t tokens = 0;
+    std::uint32_t outputs = 0;
+
+    [[nodiscard]] std::uint32_t rows(const firmware::Dim& dim) const {
+        switch (dim.symbol) {
+            case firmware::Symbol::tokens:
+                return dim.factor * tokens;
+            case firmware::Symbol::outputs:
+                return dim.factor * outputs;
+            case firmware::Symbol::none:
+                break;
+        }
+        return dim.factor;
+    }
+    auto operator<=>(const StepShape&) const = default;
+};
+
+/// A value: F32 in the arena, or U32 in the step buffer.
+struct ValuePlace {
+    std::uint32_t unit = 0;    ///< F32: first unit in the arena
+    std::uint32_t stride = 0;  ///< F32: units of a row
+    std::uint32_t columns = 0;
+    std::uint32_t word = 0;  ///< U32: first word in the step buffer
+    firmware::Dim rows;
+};
+
+/// A tensor, as a descriptor set with the ways to read it.
+struct TensorPlace {
+    std::string_view name;
+    m4_dtype dtype = M4_DTYPE_F32;
+    std::uint32_t rows = 0;
+    std::uint32_t columns = 0;  ///< of a vector: its length
+    hpp::DescriptorSet set;
+    bool texel = false;
+    bool storage = false;
+};
+
+/// One layer's KV cache inside a sequence's region.
+struct StatePlace {
+    std::uint32_t layer_units = 0;  ///< units a position takes in the layers before
+    std::uint32_t kv_heads = 0;
+    std::uint32_t head_dim = 0;
+};
+
+/// An input of an operator: the one that its kind says.
+struct Input {
+    firmware::OperandKind kind = firmware::OperandKind::none;
+    ValuePlace value;
+    TensorPlace tensor;
+    StatePlace state;
+};
+
+/// What an operator is made from. `op` is valid during construction only.
+struct Places {
+    const firmware::Op& op;
+    std::span<const Input> inputs;
+    ValuePlace output;  ///< where the operator has one
+};
+
+/// What all operators of a plan share; outlives them.
+struct Context {
+    vk::Pipelines& pipelines;
+    const vk::Limits& limits;
+    Tuning tuning;
+    StepWords words;
+    shaders::Dtype kv_dtype = shaders::Dtype::f16_;
+    bool values_texel = true;
+    bool kv_texel = true;
+};
+
+struct Dispatch {
+    hpp::Pipeline pipeline{};
+    hpp::DescriptorSet tensor{};  ///< set 1; null: the kernel reads none
+    hpp::DescriptorSet second{};  ///< set 2
+    std::array<std::uint32_t, vk::Pipelines::kPushBytes / 4> push{};
+    std::uint32_t groups_x = 0;
+    std::uint32_t groups_y = 1;
+};
+
+class Operator {
+   public:
+    virtual ~Operator() = default;
+    /// Appends what to run for a step of this shape; nothing for no rows. The
+    /// dispatches do not depend on one another. Throws vk::DeviceError where
+    /// the device cannot start so many workgroups.
+    virtual void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const = 0;
+};
+
+using Factory = std::unique_ptr<Operator> (*)(const Context& context, const Places& places);
+
+/// The factory of an operator, from ops.def. Each is defined in <name>.cpp.
+[[nodiscard]] Factory factory(firmware::OpCode code);
+
+#define M4_OP(code, name, inputs, outputs, attributes, summary) \
+    std::unique_ptr<Operator> make_##name(const Context& context, const Places& places);
+#include "ops.def"
+
+/// Record dispatches; set 0 must be bound.
+void record(const hpp::raii::CommandBuffer& commands, hpp::PipelineLayout layout,
+            std::span<const Dispatch> dispatches);
+
+// For the operators' own files.
+
+[[nodiscard]] constexpr std::uint32_t divide_up(std::uint32_t a, std::uint32_t b) {
+    return (a + b - 1) / b;
+}
+[[nodiscard]] inline std::uint32_t bits(double real) {
+    return std::bit_cast<std::uint32_t>(static_cast<float>(real));
+}
+/// Of a stored tensor.
+[[nodiscard]] shaders::Dtype dtype_of(const TensorPlace& tensor);
+/// Elements of a 16-byte unit.
+[[nodiscard]] constexpr std::uint32_t unit_elements(shaders::Dtype dtype) {
+    return dtype == shaders::Dtype::f16_ ? 8 : 4;
+}
+/// How a kernel over values and these tensors (null: none) reads. Throws
+/// vk::DeviceError where no way serves them all.
+[[nodiscard]] shaders::Access access_of(const Context& context, const TensorPlace* tensor,
+                                        const TensorPlace* second = nullptr);
+/// Likewise over values and the KV pool.
+[[nodiscard]] shaders::Access kv_access_of(const Context& context);
+/// Append a dispatch of `lane_count` lanes in groups of `group_lanes`.
+void push_lanes(const Context& context, std::uint64_t lane_count, std::uint32_t group_lanes,
+                Dispatch dispatch, std::vector<Dispatch>& out);
+
+}  // namespace m4::ops

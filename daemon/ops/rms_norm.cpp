@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#include "operator.hpp"
+
+namespace m4::ops {
+
+namespace {
+
+class RmsNorm final : public Operator {
+   public:
+    RmsNorm(const Context& context, const Places& places)
+        : context_(context),
+          x_(places.inputs[0].value),
+          y_(places.output),
+          weight_(places.inputs[1].tensor.set),
+          eps_(bits(places.op.real(firmware::AttrId::eps))) {
+        const TensorPlace& weight = places.inputs[1].tensor;
+        pipeline_ = context.pipelines.get(
+            shaders::find_variant(firmware::OpCode::rms_norm, dtype_of(weight),
+                                  access_of(context, &weight)),
+            std::array{context.tuning.norm_lanes});
+    }
+
+    void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
+        const Dispatch dispatch{.pipeline = pipeline_,
+                                .tensor = weight_,
+                                .second = weight_,
+                                .push = {x_.unit, y_.unit, y_.stride, y_.columns, eps_}};
+        push_lanes(context_, shape.rows(y_.rows), 1, dispatch, out);
+    }
+
+   private:
+    const Context& context_;
+    ValuePlace x_;
+    ValuePlace y_;
+    hpp::DescriptorSet weight_;
+    std::uint32_t eps_;
+    hpp::Pipeline pipeline_;
+};
+
+}  // namespace
+
+std::unique_ptr<Operator> make_rms_norm(const Context& context, const Places& places) {
+    return std::make_unique<RmsNorm>(context, places);
+}
+
+}  // namespace m4::ops

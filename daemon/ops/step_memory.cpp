@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+#include "step_memory.hpp"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+namespace m4::ops {
+
+namespace {
+
+/// Heads that do not fill whole units are read past the end of the last row.
+constexpr std::uint64_t kSlackBytes = 256;
+
+using Usage = hpp::BufferUsageFlagBits;
+
+}  // namespace
+
+std::uint64_t StepMemory::largest_kv_bytes(const vk::Device& device) {
+    const vk::Limits& limits = device.limits();
+    const std::uint64_t addressed =
+        std::max(limits.texel_elements * kUnitBytes, limits.storage_range);
+    return std::min(addressed, limits.allocation) / kUnitBytes * kUnitBytes;
+}
+
+StepMemory::StepMemory(const vk::Device& device, const vk::Pipelines& pipelines, const Sizes& sizes,
+                       bool force_storage)
+    : layout_(StepWords::for_rows(sizes.max_rows)), descriptors_(device, 1) {
+    const vk::Limits& limits = device.limits();
+    const std::uint64_t value_bytes = sizes.value_bytes + kSlackBytes;
+    if (value_bytes > limits.storage_range) {
+        throw vk::DeviceError("values of " + std::to_string(sizes.max_rows) +
+                              " rows take more than a storage buffer of the device holds (" +
+                              std::to_string(limits.storage_range) +
+                              " bytes): lower max_step_rows");
+    }
+    values_texel_ = !force_storage && value_bytes / kUnitBytes <= limits.texel_elements;
+    kv_texel_ = !force_storage && sizes.kv_bytes / kUnitBytes <= limits.texel_elements;
+
+    values_ = vk::Buffer(device, value_bytes,
+                         Usage::eUniformTexelBuffer | Usage::eStorageBuffer | Usage::eTransferSrc |
+                             Usage::eTransferDst,
+                         vk::MemoryKind::device);
+    step_ = vk::Buffer(device, layout_.count * sizeof(std::uint32_t), Usage::eStorageBuffer,
+                       vk::MemoryKind::upload);
+    kv_ = vk::Buffer(device, std::max(sizes.kv_bytes, kUnitBytes),
+                     Usage::eUniformTexelBuffer | Usage::eStorageTexelBuffer |
+                         Usage::eStorageBuffer | Usage::eTransferSrc | Usage::eTransferDst,
+                     vk::MemoryKind::device);
+    words_ = {reinterpret_cast<std::uint32_t*>(step_.mapped().data()), layout_.count};
+
+    using Type = hpp::DescriptorType;
+    std::vector<vk::Binding> bindings = {
+        {1, Type::eStorageBuffer, {}, values_.handle(), 0, value_bytes},
+        {2, Type::eStorageBuffer, {}, step_.handle(), 0, step_.size_bytes()}};
+    if (values_texel_) {
+        values_view_ =
+            create_view(device, values_, hpp::Format::eR32G32B32A32Sfloat, 0, value_bytes);
+        bindings.push_back({0, Type::eUniformTexelBuffer, *values_view_});
+    }
+    if (kv_texel_) {
+        kv_view_ = create_view(device, kv_, hpp::Format::eR32G32B32A32Uint, 0, kv_.size_bytes());
+        bindings.push_back({3, Type::eUniformTexelBuffer, *kv_view_});
+        bindings.push_back({4, Type::eStorageTexelBuffer, *kv_view_});
+    } else {
+        bindings.push_back({5, Type::eStorageBuffer, {}, kv_.handle(), 0, kv_.size_bytes()});
+    }
+    set_ = descriptors_.create(pipelines.step_layout(), bindings);
+}
+
+}  // namespace m4::ops

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "shaders/shaders.hpp"
+#include "vk/descriptors.hpp"
+#include "vk/memory.hpp"
+#include "vk/pipelines.hpp"
+
+namespace m4::ops {
+
+constexpr std::uint64_t kUnitBytes = 16;    ///< a vec4, a uvec4
+constexpr std::uint32_t kRowAlignment = 8;  ///< floats a value's row is padded to
+
+/// Units of a row of `columns` floats, padding included.
+[[nodiscard]] constexpr std::uint32_t row_units(std::uint32_t columns) {
+    return (columns + kRowAlignment - 1) / kRowAlignment * (kRowAlignment / 4);
+}
+
+/// The step buffer: what varies from step to step, a word (u32) each. Word i
+/// of an array belongs to row i of the step.
+struct StepWords {
+    std::uint32_t token_ids = 0;
+    std::uint32_t positions = 0;
+    std::uint32_t output_rows = 0;    ///< of output i, not of row i
+    std::uint32_t kv_bases = 0;       ///< first unit of the row's sequence in the KV pool
+    std::uint32_t kv_capacities = 0;  ///< positions that sequence has room for
+    std::uint32_t count = 0;
+
+    [[nodiscard]] static constexpr StepWords for_rows(std::uint32_t max_rows) {
+        return {0, max_rows, 2 * max_rows, 3 * max_rows, 4 * max_rows, 5 * max_rows};
+    }
+};
+
+/// Everything a step writes or reads besides weights: the arena of values, the
+/// step buffer, the KV pool, and the descriptor set that names them.
+class StepMemory {
+   public:
+    struct Sizes {
+        std::uint64_t value_bytes = 0;
+        std::uint64_t kv_bytes = 0;  ///< at most largest_kv_bytes()
+        std::uint32_t max_rows = 0;
+    };
+
+    /// `force_storage`: as on a device whose texel buffers are small (tests).
+    StepMemory(const vk::Device& device, const vk::Pipelines& pipelines, const Sizes& sizes,
+               bool force_storage = false);
+
+    /// The largest KV pool that kernels can address on this device.
+    [[nodiscard]] static std::uint64_t largest_kv_bytes(const vk::Device& device);
+
+    [[nodiscard]] hpp::DescriptorSet set() const { return set_; }
+    [[nodiscard]] const vk::Buffer& values() const { return values_; }
+    [[nodiscard]] const vk::Buffer& kv() const { return kv_; }
+    [[nodiscard]] const StepWords& layout() const { return layout_; }
+    /// The step buffer, mapped. Write only while no step runs.
+    [[nodiscard]] std::span<std::uint32_t> words() const { return words_; }
+    [[nodiscard]] bool values_texel() const { return values_texel_; }
+    [[nodiscard]] bool kv_texel() const { return kv_texel_; }
+
+   private:
+    StepWords layout_;
+    vk::Buffer values_;
+    vk::Buffer step_;
+    vk::Buffer kv_;
+    hpp::raii::BufferView values_view_ = nullptr;
+    hpp::raii::BufferView kv_view_ = nullptr;
+    vk::Descriptors descriptors_;
+    hpp::DescriptorSet set_;
+    std::span<std::uint32_t> words_;
+    bool values_texel_ = false;
+    bool kv_texel_ = false;
+};
+
+}  // namespace m4::ops

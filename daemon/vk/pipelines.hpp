@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "device.hpp"
+#include "pipeline_cache.hpp"
+#include "shaders/shaders.hpp"
+
+namespace m4::vk {
+
+/// Compute pipelines by kernel variant and specialisation. All share one
+/// layout, so that descriptor sets stay bound from kernel to kernel:
+///
+///   set 0  0 values, uniform texel   1 values, storage   2 step words, storage
+///          3 KV, uniform texel       4 KV, storage texel 5 KV, storage
+///   set 1  a tensor: 0 uniform texel, 1 storage
+///   set 2  the operator's second tensor, likewise
+///   push constants: kPushBytes
+class Pipelines {
+   public:
+    static constexpr std::uint32_t kPushBytes = 64;
+    static constexpr std::uint32_t kMaxSpecialization = 4;
+
+    Pipelines(const Device& device, const std::filesystem::path& cache_folder);
+
+    [[nodiscard]] hpp::DescriptorSetLayout step_layout() const { return *step_layout_; }
+    [[nodiscard]] hpp::DescriptorSetLayout tensor_layout() const { return *tensor_layout_; }
+    [[nodiscard]] hpp::PipelineLayout layout() const { return *layout_; }
+
+    /// `constants[i]` is specialisation constant i; constant 0 is the
+    /// workgroup's lanes. Compiled at the first request, then kept.
+    [[nodiscard]] hpp::Pipeline get(const shaders::VariantInfo& variant,
+                                    std::span<const std::uint32_t> constants);
+
+    /// Write the cache file if new pipelines were compiled.
+    void save_cache() { cache_.save(); }
+    [[nodiscard]] const PipelineCache& cache() const { return cache_; }
+
+   private:
+    using Key = std::pair<const shaders::VariantInfo*, std::vector<std::uint32_t>>;
+
+    const Device& device_;
+    PipelineCache cache_;
+    hpp::raii::DescriptorSetLayout step_layout_ = nullptr;
+    hpp::raii::DescriptorSetLayout tensor_layout_ = nullptr;
+    hpp::raii::PipelineLayout layout_ = nullptr;
+    std::map<Key, hpp::raii::Pipeline> pipelines_;
+};
+
+}  // namespace m4::vk

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+#include "store.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace m4::weights {
+
+namespace {
+
+constexpr std::uint64_t kUnitBytes = 16;
+constexpr std::uint64_t kLargestWindow = 1ULL << 30;
+constexpr std::uint64_t kStagingBytes = 16ULL << 20;
+constexpr hpp::BufferUsageFlags kUsage =
+    hpp::BufferUsageFlagBits::eUniformTexelBuffer | hpp::BufferUsageFlagBits::eStorageBuffer;
+
+/// Tensors begin at multiples of 256 and the payload ends at one of 2 MiB, so
+/// the last unit of a tensor lies inside the payload.
+std::uint64_t whole_units(std::uint64_t bytes) {
+    return (bytes + kUnitBytes - 1) / kUnitBytes * kUnitBytes;
+}
+
+/// A GPU of its own would read imported pages over its bus at every step.
+bool reads_host_memory_well(vk::DeviceType type) {
+    return type == vk::DeviceType::cpu || type == vk::DeviceType::integrated;
+}
+
+}  // namespace
+
+Store::Store(vk::Device& device, std::span<const std::byte> payload,
+             std::span<const firmware::Tensor> tensors, std::span<const std::uint32_t> used,
+             Import import) {
+    std::vector<std::uint32_t> order(used.begin(), used.end());
+    std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+        return tensors[a].payload_offset < tensors[b].payload_offset;
+    });
+    std::vector<Wanted> wanted;
+    for (const std::uint32_t index : order) {
+        const firmware::Tensor& tensor = tensors[index];
+        wanted.push_back({tensor.name, {tensor.payload_offset, whole_units(tensor.size_bytes)}});
+        weight_bytes_ += tensor.size_bytes;
+    }
+    tensors_.resize(tensors.size());
+
+    if (import == Import::staging) {
+        note_ = "staging was asked for";
+    } else if (device.limits().host_pointer_alignment == 0) {
+        note_ = "the driver cannot import host memory";
+    } else if (!reads_host_memory_well(device.identity().type)) {
+        note_ = "the device has memory of its own";
+    } else {
+        try {
+            import_pages(device, payload, wanted);
+        } catch (const hpp::SystemError& error) {
+            note_ = error.what();
+        } catch (const vk::DeviceError& error) {
+            note_ = error.what();
+        }
+    }
+    if (!note_.empty()) {
+        windows_.clear();
+        stage(device, payload, wanted);
+    }
+    create_views(device, wanted, order);
+}
+
+void Store::import_pages(const vk::Device& device, std::span<const std::byte> payload,
+                         std::span<const Wanted> wanted) {
+    const std::uint64_t alignment = device.limits().host_pointer_alignment;
+    const auto base = reinterpret_cast<std::uintptr_t>(payload.data());
+    if (base % alignment != 0 || payload.size() % alignment != 0) {
+        throw vk::DeviceError("the payload's pages are not aligned as the driver needs them");
+    }
+    const std::uint64_t largest = device.limits().allocation;
+    const std::uint64_t window_bytes =
+        payload.size() <= largest ? payload.size() : std::min(largest, kLargestWindow);
+    plan_ = plan_windows(wanted, payload.size(), window_bytes, alignment);
+    for (const Extent& window : plan_.windows) {
+        windows_.push_back(vk::Buffer::import_host(
+            device, payload.subspan(window.offset, window.size_bytes), kUsage));
+    }
+    import_name_ = "host_pointer";
+}
+
+void Store::stage(vk::Device& device, std::span<const std::byte> payload,
+                  std::span<const Wanted> wanted) {
+    plan_ =
+        plan_windows(wanted, payload.size(), std::min(device.limits().allocation, kLargestWindow),
+                     M4_IMAGE_TENSOR_ALIGN);
+    const vk::Buffer staging(device, std::min<std::uint64_t>(kStagingBytes, payload.size()),
+                             hpp::BufferUsageFlagBits::eTransferSrc, vk::MemoryKind::upload);
+    const hpp::raii::CommandBuffer commands = device.create_commands();
+    for (const Extent& window : plan_.windows) {
+        const vk::Buffer& target = windows_.emplace_back(
+            device, window.size_bytes, kUsage | hpp::BufferUsageFlagBits::eTransferDst,
+            vk::MemoryKind::device);
+        for (std::uint64_t done = 0; done < window.size_bytes;) {
+            const std::uint64_t count = std::min(staging.size_bytes(), window.size_bytes - done);
+            std::memcpy(staging.mapped().data(), payload.data() + window.offset + done, count);
+            commands.reset();
+            commands.begin(hpp::CommandBufferBeginInfo{});
+            commands.copyBuffer(staging.handle(), target.handle(),
+                                hpp::BufferCopy{.dstOffset = done, .size = count});
+            commands.pipelineBarrier(
+                hpp::PipelineStageFlagBits::eTransfer, hpp::PipelineStageFlagBits::eComputeShader,
+                {},
+                hpp::MemoryBarrier{.srcAccessMask = hpp::AccessFlagBits::eTransferWrite,
+                                   .dstAccessMask = hpp::AccessFlagBits::eShaderRead},
+                {}, {});
+            commands.end();
+            device.run(commands);
+            done += count;
+            copied_bytes_ += count;
+        }
+    }
+    import_name_ = "staging";
+}
+
+void Store::create_views(const vk::Device& device, std::span<const Wanted> wanted,
+                         std::span<const std::uint32_t> order) {
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        const Extent& extent = wanted[i].extent;
+        const std::uint32_t window = plan_.window_of[i];
+        const std::uint64_t offset = extent.offset - plan_.windows[window].offset;
+        TensorBuffer& tensor = tensors_[order[i]];
+        tensor.buffer = windows_[window].handle();
+        tensor.offset_bytes = offset;
+        tensor.size_bytes = extent.size_bytes;
+        const vk::Limits& limits = device.limits();
+        const bool aligned = offset % limits.view_alignment == 0;
+        tensor.storage = aligned && extent.size_bytes <= limits.storage_range;
+        if (aligned && extent.size_bytes / kUnitBytes <= limits.texel_elements) {
+            tensor.view = *views_.emplace_back(create_view(device, windows_[window],
+                                                           hpp::Format::eR32G32B32A32Uint, offset,
+                                                           extent.size_bytes));
+        } else if (!tensor.storage) {
+            throw vk::DeviceError("tensor '" + std::string(wanted[i].name) + "' of " +
+                                  std::to_string(extent.size_bytes) +
+                                  " bytes is larger than any buffer a kernel of this device may "
+                                  "read (" +
+                                  std::to_string(limits.texel_elements * kUnitBytes) + " and " +
+                                  std::to_string(limits.storage_range) + " bytes)");
+        }
+    }
+}
+
+}  // namespace m4::weights

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "lib/image.hpp"
+#include "vk/memory.hpp"
+#include "windows.hpp"
+
+namespace m4::weights {
+
+enum class Import : std::uint8_t {
+    automatic,  ///< host pointer where it serves, else staging
+    staging,
+};
+
+/// Where a kernel finds a tensor. At least one of the two ways is there.
+struct TensorBuffer {
+    hpp::BufferView view;  ///< of 16-byte units; null: larger than a texel buffer may be
+    bool storage = false;  ///< small enough for a storage buffer binding
+    hpp::Buffer buffer;
+    std::uint64_t offset_bytes = 0;
+    std::uint64_t size_bytes = 0;  ///< whole units
+};
+
+/// The tensors of an image as the device reads them. Where the driver can, the
+/// device reads the mapped pages themselves, without a copy. Engine thread
+/// only.
+class Store {
+   public:
+    /// `used`: indices into `tensors` that kernels will read. The payload must
+    /// outlive the store. Throws vk::DeviceError.
+    Store(vk::Device& device, std::span<const std::byte> payload,
+          std::span<const firmware::Tensor> tensors, std::span<const std::uint32_t> used,
+          Import import = Import::automatic);
+
+    /// `index` is one of `used`.
+    [[nodiscard]] const TensorBuffer& tensor(std::uint32_t index) const {
+        return tensors_.at(index);
+    }
+    /// "host_pointer" or "staging".
+    [[nodiscard]] std::string_view import_name() const { return import_name_; }
+    /// Why pages were copied; empty where they were not.
+    [[nodiscard]] const std::string& note() const { return note_; }
+    [[nodiscard]] std::uint64_t weight_bytes() const { return weight_bytes_; }
+    [[nodiscard]] std::uint64_t copied_bytes() const { return copied_bytes_; }
+    [[nodiscard]] std::size_t window_count() const { return windows_.size(); }
+
+   private:
+    void import_pages(const vk::Device& device, std::span<const std::byte> payload,
+                      std::span<const Wanted> wanted);
+    void stage(vk::Device& device, std::span<const std::byte> payload,
+               std::span<const Wanted> wanted);
+    void create_views(const vk::Device& device, std::span<const Wanted> wanted,
+                      std::span<const std::uint32_t> order);
+
+    std::vector<vk::Buffer> windows_;
+    std::vector<hpp::raii::BufferView> views_;
+    std::vector<TensorBuffer> tensors_;  // by the image's tensor index
+    WindowPlan plan_;
+    std::string_view import_name_;
+    std::string note_;
+    std::uint64_t weight_bytes_ = 0;
+    std::uint64_t copied_bytes_ = 0;
+};
+
+}  // namespace m4::weights

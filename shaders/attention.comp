@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+// y = softmax(scale q k^T) v over the positions 0 .. the row's own, with the
+// heads in groups that share a KV head. Online softmax (Milakov and
+// Gimelshein 2018, arXiv 1805.02867): SPLIT lanes share a (row, head) pair,
+// each with its own maximum, sum and output over every SPLIT-th position; the
+// parts are merged once at the end, so the loop touches no shared memory.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "values.glsl"
+#include "kv.glsl"
+
+layout(constant_id = 1) const uint SPLIT = 8;
+layout(constant_id = 2) const uint HEAD_DIM = 64;
+
+layout(push_constant) uniform Push {
+    uint q_offset;
+    uint y_offset;
+    uint stride;  // units of a row, of q and y
+    uint row_count;
+    uint heads;
+    uint kv_heads;
+    uint positions_word;
+    uint bases_word;
+    uint capacities_word;
+    uint layer_units;
+    float scale;
+} p;
+
+// A second name for the values: heads that do not start at a unit are stored
+// float by float. A kernel stores through one of the two only.
+layout(set = 0, binding = 1, std430) writeonly buffer ValueFloats {
+    float value_floats[];
+};
+
+const uint HEAD_UNITS = (HEAD_DIM + UNIT_ELEMENTS - 1u) / UNIT_ELEMENTS;
+const uint VECS = HEAD_UNITS * UNIT_VECS;
+const bool ALIGNED = HEAD_DIM % 4u == 0u;
+const uint ROUND = 8;  // vec4s merged at once
+const float LOWEST = -3.0e38;
+
+shared vec2 parts[gl_WorkGroupSize.x];  // maximum, sum
+shared vec4 outputs[gl_WorkGroupSize.x * ROUND];
+
+/// Four elements of head `head` of row t, from `element` on.
+void store(uint t, uint head, uint element, vec4 value) {
+    const uint start = head * HEAD_DIM + element;
+    if (ALIGNED) {
+        STORE_Y(p.y_offset + t * p.stride + start / 4u, value);
+        return;
+    }
+    for (uint k = 0u; k < 4u && element + k < HEAD_DIM; ++k) {
+        value_floats[(p.y_offset + t * p.stride) * 4u + start + k] = value[k];
+    }
+}
+
+/// The last head writes the row's padding.
+void store_padding(uint t, uint head) {
+    if (head + 1u < p.heads) {
+        return;
+    }
+    for (uint i = p.heads * HEAD_DIM; i < p.stride * 4u; ++i) {
+        value_floats[(p.y_offset + t * p.stride) * 4u + i] = 0.0;
+    }
+}
+
+void main() {
+    const uint lane = gl_LocalInvocationID.x;
+    const uint part = lane % SPLIT;
+    const uint pair_count = p.row_count * p.heads;
+    const uint wanted = gl_WorkGroupID.x * (gl_WorkGroupSize.x / SPLIT) + lane / SPLIT;
+    const bool stored_here = wanted < pair_count;
+    const uint pair = min(wanted, pair_count - 1u);
+    const uint t = pair % p.row_count;
+    const uint head = pair / p.row_count;
+
+    const uint capacity = step_words[p.capacities_word + t];
+    const uint position = step_words[p.positions_word + t];
+    const uint keys = kv_head_unit(step_words[p.bases_word + t], capacity, p.layer_units,
+                                   HEAD_UNITS, head / (p.heads / p.kv_heads));
+    const uint values = keys + capacity * p.kv_heads * HEAD_UNITS;
+
+    vec4 q[VECS];
+    vec4 sum[VECS];
+    const uint q_row = p.q_offset + t * p.stride;
+    [[unroll]] for (uint i = 0u; i < VECS; ++i) {
+        const vec4 loaded = load_elements(q_row, head * HEAD_DIM + i * 4u, ALIGNED);
+        q[i] = mask_columns(loaded * p.scale, i * 4u, HEAD_DIM);
+        sum[i] = vec4(0.0);
+    }
+    float highest = LOWEST;
+    float weight_sum = 0.0;
+    for (uint at = part; at <= position; at += SPLIT) {
+        vec4 products = vec4(0.0);
+        [[unroll]] for (uint u = 0u; u < HEAD_UNITS; ++u) {
+            const uvec4 k = LOAD_KV(keys + at * HEAD_UNITS + u);
+            [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
+                products += unit_vec(k, v) * q[u * UNIT_VECS + v];
+            }
+        }
+        const float score = dot(products, vec4(1.0));
+        const float higher = max(highest, score);
+        const float keep = exp(highest - higher);
+        const float weight = exp(score - higher);
+        highest = higher;
+        weight_sum = weight_sum * keep + weight;
+        [[unroll]] for (uint u = 0u; u < HEAD_UNITS; ++u) {
+            const uvec4 stored = LOAD_KV(values + at * HEAD_UNITS + u);
+            [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
+                const uint i = u * UNIT_VECS + v;
+                sum[i] = sum[i] * keep + unit_vec(stored, v) * weight;
+            }
+        }
+    }
+
+    if (SPLIT == 1u) {
+        if (stored_here) {
+            [[unroll]] for (uint i = 0u; i < VECS; ++i) {
+                if (i * 4u < HEAD_DIM) {
+                    store(t, head, i * 4u, sum[i] / weight_sum);
+                }
+            }
+            store_padding(t, head);
+        }
+        return;
+    }
+
+    const uint first = lane - part;
+    parts[lane] = vec2(highest, weight_sum);
+    barrier();
+    float most = LOWEST;
+    for (uint k = 0u; k < SPLIT; ++k) {
+        most = max(most, parts[first + k].x);
+    }
+    float total = 0.0;
+    for (uint k = 0u; k < SPLIT; ++k) {
+        total += parts[first + k].y * exp(parts[first + k].x - most);
+    }
+    const float factor = exp(highest - most) / total;
+    // Each round, lane j of the pair adds up the j-th of ROUND vec4s.
+    [[unroll]] for (uint i = 0u; i < VECS; i += ROUND) {
+        barrier();
+        [[unroll]] for (uint j = 0u; j < ROUND && i + j < VECS; ++j) {
+            outputs[lane * ROUND + j] = sum[i + j] * factor;
+        }
+        barrier();
+        for (uint j = part; j < ROUND; j += SPLIT) {
+            vec4 merged = vec4(0.0);
+            for (uint k = 0u; k < SPLIT; ++k) {
+                merged += outputs[(first + k) * ROUND + j];
+            }
+            if (stored_here && (i + j) * 4u < HEAD_DIM) {
+                store(t, head, (i + j) * 4u, merged);
+            }
+        }
+    }
+    if (stored_here && part == 0u) {
+        store_padding(t, head);
+    }
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "lib/program.hpp"
+
+/// The compiled kernels, from variants.table.
+namespace m4::shaders {
+
+using firmware::OpCode;
+
+/// What a kernel reads besides values. (The underscores: generated code says
+/// `<dtype of the table>_`, and f32 alone would be taken for a literal.)
+enum class Dtype : std::uint8_t { any_, f32_, f16_ };
+
+/// How a kernel reads its buffers.
+enum class Access : std::uint8_t { texel, storage };
+
+struct VariantInfo {
+    std::string_view name;
+    OpCode op;
+    Dtype dtype;
+    Access access;
+    std::uint32_t tile;  ///< rows of the step one lane computes
+    std::span<const std::uint32_t> spirv;
+};
+
+[[nodiscard]] std::span<const VariantInfo> variants() noexcept;
+
+/// The one row with these properties. Throws std::logic_error where the table
+/// has none.
+[[nodiscard]] const VariantInfo& find_variant(OpCode op, Dtype dtype, Access access,
+                                              std::uint32_t tile = 1);
+
+/// SHA-256 over names and code of all variants, in hex.
+[[nodiscard]] std::string_view digest() noexcept;
+
+}  // namespace m4::shaders
