@@ -62,7 +62,7 @@ void check_class(const JsonObject& config, const Architecture& row) {
 }
 
 void import_folder(const ImportOptions& options, ImageBuilder& builder) {
-    if (!std::filesystem::exists(options.from / kConfigFile)) {
+    if (!is_there(options.from / kConfigFile)) {
         throw Error(options.from.string(),
                     std::string("has no ") + kConfigFile + "; a Hugging Face folder is wanted");
     }
@@ -85,7 +85,7 @@ void import_model(const ImportOptions& options, ImageBuilder& builder) {
     std::error_code ignored;
     if (std::filesystem::is_directory(options.from, ignored)) {
         import_folder(options, builder);
-    } else if (!std::filesystem::exists(options.from, ignored)) {
+    } else if (!is_there(options.from)) {
         throw Error(options.from.string(), "does not exist");
     } else if (looks_like_gguf(options.from)) {
         import_gguf(options, builder);

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <system_error>
 #include <utility>
 
 #include "lib/error.hpp"
@@ -63,6 +64,11 @@ std::string read_small_file(const std::filesystem::path& path, std::size_t limit
     }
     return bytes.empty() ? std::string{}
                          : std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+bool is_there(const std::filesystem::path& path) {
+    std::error_code ignored;
+    return std::filesystem::exists(path, ignored);
 }
 
 std::string shown(std::string_view name) {

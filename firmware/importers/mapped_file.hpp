@@ -32,6 +32,9 @@ class MappedFile {
 [[nodiscard]] std::string read_small_file(const std::filesystem::path& path,
                                           std::size_t limit_bytes);
 
+/// Whether something is at `path`; one that cannot be looked at is not there.
+[[nodiscard]] bool is_there(const std::filesystem::path& path);
+
 /// A name from a file, fit for a message: printable, quoted, at most 80 bytes.
 [[nodiscard]] std::string shown(std::string_view name);
 

@@ -159,9 +159,9 @@ void add_safetensors(const std::filesystem::path& file, Checkpoint& checkpoint) 
 
 std::shared_ptr<const Checkpoint> open_safetensors_folder(const std::filesystem::path& folder) {
     auto checkpoint = std::make_shared<Checkpoint>(folder.string());
-    if (std::filesystem::exists(folder / kSingleFile)) {
+    if (is_there(folder / kSingleFile)) {
         add_safetensors(folder / kSingleFile, *checkpoint);
-    } else if (std::filesystem::exists(folder / kIndexFile)) {
+    } else if (is_there(folder / kIndexFile)) {
         add_shards(folder, *checkpoint);
     } else {
         throw Error(folder.string(),

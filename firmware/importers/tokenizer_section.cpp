@@ -20,7 +20,7 @@ namespace m4::firmware {
 
 namespace {
 
-constexpr std::uint64_t kPiecesMost = 1U << 24;
+constexpr std::uint64_t kPiecesMost = 1U << 22;  // bounds what a config can ask for
 constexpr const char* kModelFile = "tokenizer.model";
 constexpr const char* kConfigFile = "tokenizer_config.json";
 
@@ -181,13 +181,13 @@ TokenizerSource read_gguf_tokenizer(const GgufFile& file) {
 
 TokenizerSource read_folder_tokenizer(const std::filesystem::path& folder) {
     const auto model = folder / kModelFile;
-    if (!std::filesystem::exists(model)) {
+    if (!is_there(model)) {
         throw Error(folder.string(), std::string("has no ") + kModelFile +
                                          " (SentencePiece), which the import needs");
     }
     auto source = read_sentencepiece_model(model);
     source.add_bos = source.bos_id >= 0;
-    if (std::filesystem::exists(folder / kConfigFile)) {
+    if (is_there(folder / kConfigFile)) {
         const auto config = JsonObject::read(folder / kConfigFile);
         source.add_bos = config.bool_value("add_bos_token").value_or(source.add_bos);
         source.add_eos = config.bool_value("add_eos_token").value_or(false);

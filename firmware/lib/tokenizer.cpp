@@ -280,7 +280,9 @@ std::string Tokenizer::decode(std::span<const std::uint32_t> ids) const {
     bool first = true;
     for (const auto id : ids) {
         out += piece(id, first);
-        first = first && is_control(id);
+        // Where blanks are normalised away, those before the text all are.
+        first = first &&
+                (is_control(id) || (impl_->pieces.root().remove_extra_spaces() && out.empty()));
     }
     return out;
 }
