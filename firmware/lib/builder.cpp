@@ -12,6 +12,7 @@
 #include "image.hpp"
 #include "manifest_writer.hpp"
 #include "payload_writer.hpp"
+#include "places.hpp"
 #include "staged_folder.hpp"
 #include "tensor_packer.hpp"
 #include "verify.hpp"
@@ -22,10 +23,6 @@ namespace {
 
 std::uint64_t round_up(std::uint64_t value, std::uint64_t step) {
     return (value + step - 1) / step * step;
-}
-
-bool is_printable(const std::string& text) {
-    return std::all_of(text.begin(), text.end(), [](char ch) { return ch >= ' ' && ch <= '~'; });
 }
 
 bool is_lower_or_digit(char ch) {

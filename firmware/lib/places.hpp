@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -11,13 +12,23 @@
 /// one of the verifier name the same thing alike.
 namespace m4::firmware {
 
+/// Names reach errors before they are checked, and logs and terminals after.
+inline bool is_printable(std::string_view text) {
+    return std::all_of(text.begin(), text.end(), [](char ch) { return ch >= ' ' && ch <= '~'; });
+}
+
+inline std::string named(const char* what, std::string_view name, std::size_t index) {
+    return !name.empty() && is_printable(name) ? std::string(name)
+                                               : what + (" " + std::to_string(index));
+}
+
 inline std::string part_place(std::string_view name, std::size_t index) {
-    return name.empty() ? "part " + std::to_string(index) : "part " + std::string(name);
+    const std::string text = named("part", name, index);
+    return text == name ? "part " + text : text;
 }
 
 inline std::string program_place(std::string_view part, std::string_view name, std::size_t index) {
-    return std::string(part) + ": " +
-           (name.empty() ? "program " + std::to_string(index) : std::string(name));
+    return std::string(part) + ": " + named("program", name, index);
 }
 
 inline std::string op_place(std::string_view program, std::size_t index, std::string_view name) {

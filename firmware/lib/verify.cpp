@@ -349,6 +349,9 @@ void check_part(const Part& part, const std::vector<Tensor>& tensors, const std:
         throw Error(place, "unknown kind " + std::to_string(static_cast<unsigned>(part.kind)));
     }
     require_count(part.architecture.size(), kMaxNameBytes, place, "bytes of architecture");
+    if (!is_printable(part.architecture)) {
+        throw Error(place, "architecture is not printable ASCII");
+    }
     if (part.context_length == 0 || part.context_length > kMaxContext) {
         throw Error(place,
                     "context length " + std::to_string(part.context_length) + " is not 1 to 2^24");
