@@ -1,16 +1,51 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# tests/vm/stage-system.sh BUILD STAGE: lay what BUILD installs, and an image
-# for it, under STAGE/system. Leaves STAGE/system/absent with the reason where
-# the build holds no daemon.
+# tests/vm/stage-system.sh BUILD STAGE: lay out under STAGE/system
+#
+#   root/     what BUILD installs, for the guest to lay over its own root
+#   image/    the default image; without one, stories260K packed by m4fw
+#   golden/   NAME.prompt, NAME.text: what greedy decoding must begin with
+#   absent    instead of all this, why there is nothing to test
+#
+# Reference data is looked for in $M4_SHARED, else in ../shared beside the tree.
 set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$1
-stage=$2
-mkdir -p "$stage/system"
+system=$2/system
+shared=${M4_SHARED:-$root/../shared}/data/stories260K
+mkdir -p "$system"
+
+absent() {
+	echo "$1" >"$system/absent"
+	exit 0
+}
+
 for program in m4d m4ctl m4fw; do
-	if [ ! -x "$build/bin/$program" ]; then
-		echo "$program is not built" >"$stage/system/absent"
-		exit 0
-	fi
+	[ -x "$build/bin/$program" ] || absent "$program is not built"
 done
-echo "not staged yet" >"$stage/system/absent"
+if [ -s "$root/firmware/nano/image/manifest.m4m" ]; then
+	cp -r "$root/firmware/nano/image" "$system/image"
+	golden=$root/firmware/nano/golden.json
+elif [ -s "$shared/golden.json" ]; then
+	"$build/bin/m4fw" pack --from "$shared/stories260K.f32.gguf" --name backbone \
+		--out "$system/image" >/dev/null
+	golden=$shared/golden.json
+else
+	absent "neither a default image nor reference data"
+fi
+
+mkdir "$system/golden"
+python3 - "$golden" "$system/golden" <<'PYTHON'
+import json, pathlib, sys
+out = pathlib.Path(sys.argv[2])
+for name, entry in json.load(open(sys.argv[1])).items():
+    if entry["prompt"]:
+        (out / f"{name}.prompt").write_text(entry["prompt"])
+        (out / f"{name}.text").write_text(entry["text"])
+PYTHON
+
+DESTDIR=$system/root cmake --install "$build" --strip >"$system/install.log" || {
+	cat "$system/install.log" >&2
+	exit 1
+}
+[ -n "$(find "$system/root" -name m4d.socket)" ] || absent "the build installs no m4d.socket"
