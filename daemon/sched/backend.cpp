@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+#include "sched/backend.hpp"
+
+#include <utility>
+
+namespace m4::sched {
+
+EngineBackend::EngineBackend(std::unique_ptr<engine::Engine> engine) : engine_(std::move(engine)) {}
+
+std::uint32_t EngineBackend::context_length() const {
+    return engine_->context_length();
+}
+
+std::uint32_t EngineBackend::vocabulary() const {
+    return engine_->vocabulary();
+}
+
+std::uint32_t EngineBackend::max_step_rows() const {
+    return engine_->max_step_rows();
+}
+
+std::unique_ptr<engine::Sequence> EngineBackend::create_sequence(std::uint32_t capacity) {
+    return engine_->create_sequence(capacity);
+}
+
+std::uint64_t EngineBackend::kv_used_bytes() const {
+    return engine_->kv_used_bytes();
+}
+
+std::span<const float> EngineBackend::step(std::span<const engine::Chunk> chunks) {
+    return engine_->step(chunks);
+}
+
+TokenizerText::TokenizerText(const firmware::Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+
+std::vector<std::uint32_t> TokenizerText::encode(std::string_view text, bool add_special) const {
+    return tokenizer_->encode(text, add_special);
+}
+
+std::string TokenizerText::decode(std::span<const std::uint32_t> ids) const {
+    return tokenizer_->decode(ids);
+}
+
+std::string TokenizerText::piece(std::uint32_t id, bool first) const {
+    return tokenizer_->piece(id, first);
+}
+
+bool TokenizerText::is_control(std::uint32_t id) const {
+    return tokenizer_->is_control(id);
+}
+
+std::uint32_t TokenizerText::vocabulary() const {
+    return tokenizer_->vocabulary();
+}
+
+std::int32_t TokenizerText::eos_id() const {
+    return tokenizer_->eos_id();
+}
+
+}  // namespace m4::sched

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/engine.hpp"
+#include "lib/tokenizer.hpp"
+
+namespace m4::sched {
+
+/// What the scheduler needs of an engine. Same contract as engine::Engine:
+/// constructed, used and destroyed by the engine thread alone.
+class Backend {
+   public:
+    virtual ~Backend() = default;
+    /// Constant; any thread.
+    [[nodiscard]] virtual std::uint32_t context_length() const = 0;
+    [[nodiscard]] virtual std::uint32_t vocabulary() const = 0;
+    [[nodiscard]] virtual std::uint32_t max_step_rows() const = 0;
+
+    [[nodiscard]] virtual std::unique_ptr<engine::Sequence> create_sequence(
+        std::uint32_t capacity) = 0;
+    [[nodiscard]] virtual std::uint64_t kv_used_bytes() const = 0;
+    [[nodiscard]] virtual std::span<const float> step(std::span<const engine::Chunk> chunks) = 0;
+};
+
+/// Text to tokens and back. Const calls come from several threads.
+class TextModel {
+   public:
+    virtual ~TextModel() = default;
+    [[nodiscard]] virtual std::vector<std::uint32_t> encode(std::string_view text,
+                                                            bool add_special) const = 0;
+    [[nodiscard]] virtual std::string decode(std::span<const std::uint32_t> ids) const = 0;
+    [[nodiscard]] virtual std::string piece(std::uint32_t id, bool first) const = 0;
+    [[nodiscard]] virtual bool is_control(std::uint32_t id) const = 0;
+    [[nodiscard]] virtual std::uint32_t vocabulary() const = 0;
+    [[nodiscard]] virtual std::int32_t eos_id() const = 0;  ///< -1: none
+};
+
+/// The engine of this process, which it owns.
+class EngineBackend final : public Backend {
+   public:
+    explicit EngineBackend(std::unique_ptr<engine::Engine> engine);
+    [[nodiscard]] std::uint32_t context_length() const override;
+    [[nodiscard]] std::uint32_t vocabulary() const override;
+    [[nodiscard]] std::uint32_t max_step_rows() const override;
+    [[nodiscard]] std::unique_ptr<engine::Sequence> create_sequence(
+        std::uint32_t capacity) override;
+    [[nodiscard]] std::uint64_t kv_used_bytes() const override;
+    [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks) override;
+
+   private:
+    std::unique_ptr<engine::Engine> engine_;
+};
+
+/// The image's tokeniser. `tokenizer` must outlive it.
+class TokenizerText final : public TextModel {
+   public:
+    explicit TokenizerText(const firmware::Tokenizer& tokenizer);
+    [[nodiscard]] std::vector<std::uint32_t> encode(std::string_view text,
+                                                    bool add_special) const override;
+    [[nodiscard]] std::string decode(std::span<const std::uint32_t> ids) const override;
+    [[nodiscard]] std::string piece(std::uint32_t id, bool first) const override;
+    [[nodiscard]] bool is_control(std::uint32_t id) const override;
+    [[nodiscard]] std::uint32_t vocabulary() const override;
+    [[nodiscard]] std::int32_t eos_id() const override;
+
+   private:
+    const firmware::Tokenizer* tokenizer_;
+};
+
+}  // namespace m4::sched

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <m4client.h>
+
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "sched/request.hpp"
+
+/// What comes back from the engine thread and the text worker.
+namespace m4::sched {
+
+/// The request failed or was refused; its last completion.
+struct Failure {
+    int code = M4_E_INTERNAL;  ///< enum m4_error
+    std::string message;
+    std::uint32_t retry_after_ms = 0;
+};
+
+struct Acknowledged {};
+
+struct SessionState {
+    SessionId session = 0;
+    std::uint32_t position = 0;
+    std::uint32_t capacity = 0;
+};
+
+struct SessionRow {
+    SessionId session = 0;
+    uid_t uid = 0;
+    pid_t pid = 0;
+    std::uint32_t position = 0;
+    std::uint32_t capacity = 0;
+    std::uint64_t tokens_generated = 0;
+    bool active = false;
+    std::string client_name;
+};
+
+struct SessionTable {
+    std::vector<SessionRow> rows;
+};
+
+/// A piece of a running generate request. `ids` are those generated since the
+/// previous piece; `text` is whole characters.
+struct Piece {
+    std::vector<std::uint32_t> ids;
+    std::string text;
+};
+
+struct Usage {
+    std::uint32_t prompt_tokens = 0;
+    std::uint32_t cached_tokens = 0;
+    std::uint32_t output_tokens = 0;
+    std::uint64_t queue_us = 0;
+    std::uint64_t ttft_us = 0;
+    std::uint64_t total_us = 0;
+};
+
+struct GenerateFinished {
+    m4_finish finish = M4_FINISH_NONE;
+    Piece rest;
+    Usage usage;
+};
+
+/// Rows [first, first + token_logprobs.size()) of a score request.
+struct ScoreRows {
+    std::uint32_t first = 0;
+    std::uint32_t top_n = 0;
+    std::vector<float> token_logprobs;
+    std::vector<std::uint32_t> top_ids;  ///< rows x top_n
+    std::vector<float> top_logprobs;
+};
+
+struct ScoreFinished {
+    Usage usage;
+};
+
+/// From the text worker.
+struct Tokens {
+    std::vector<std::uint32_t> ids;
+};
+
+struct Text {
+    std::string text;
+};
+
+/// The device is gone: nothing will be computed any more (client is 0).
+struct DeviceLost {
+    std::string message;
+};
+
+using Outcome = std::variant<Failure, Acknowledged, SessionState, SessionTable, Piece,
+                             GenerateFinished, ScoreRows, ScoreFinished, Tokens, Text, DeviceLost>;
+
+struct Completion {
+    ClientId client = 0;
+    RequestId request = 0;
+    Outcome outcome;
+    /// Charged to the client until Scheduler::delivered() gives it back.
+    std::uint64_t charged_bytes = 0;
+};
+
+/// Many producers, one consumer, which polls fd().
+class CompletionQueue {
+   public:
+    CompletionQueue();  ///< throws std::system_error
+    ~CompletionQueue();
+    CompletionQueue(const CompletionQueue&) = delete;
+    CompletionQueue& operator=(const CompletionQueue&) = delete;
+
+    /// An eventfd, readable while completions wait. Owned by the queue.
+    [[nodiscard]] int fd() const { return fd_; }
+    /// In order; moves `completions` out and leaves it empty.
+    void push(std::vector<Completion>& completions);
+    /// Everything that waits; fd() is then quiet.
+    [[nodiscard]] std::vector<Completion> drain();
+
+   private:
+    int fd_;
+    std::mutex mutex_;
+    std::vector<Completion> waiting_;
+};
+
+}  // namespace m4::sched

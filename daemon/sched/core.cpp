@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT
+// Clients, and the step: who gets rows, and what becomes of the logits.
+#include "sched/core.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+namespace m4::sched {
+namespace {
+
+// What a queued piece costs beside its text: its frame and its bookkeeping.
+constexpr std::uint64_t kPieceBytes = 96;
+
+/// Only what a running request produces by itself is charged: one answer to
+/// one request is bounded by the number of requests in flight.
+std::uint64_t charge_of(const Outcome& outcome) {
+    if (const auto* piece = std::get_if<Piece>(&outcome)) {
+        return kPieceBytes + piece->text.size() + piece->ids.size() * sizeof(std::uint32_t);
+    }
+    if (const auto* rows = std::get_if<ScoreRows>(&outcome)) {
+        return kPieceBytes + rows->token_logprobs.size() * sizeof(float) +
+               rows->top_ids.size() * (sizeof(std::uint32_t) + sizeof(float));
+    }
+    return 0;
+}
+
+}  // namespace
+
+Core::Core(Backend& backend, const TextModel& text, const Limits& limits)
+    : backend_(&backend), text_(&text), limits_(limits) {
+    if (backend.max_step_rows() < kMinStepRows) {
+        throw std::invalid_argument("a step needs at least " + std::to_string(kMinStepRows) +
+                                    " rows");
+    }
+}
+
+void Core::client_joined(Client client) {
+    const ClientId id = client.id;
+    clients_.emplace(id, ClientState{std::move(client)});
+}
+
+void Core::client_left(ClientId client) {
+    std::erase_if(works_, [&](const auto& work) { return work->client() == client; });
+    std::erase_if(sessions_, [&](const auto& entry) { return entry.second.client == client; });
+    clients_.erase(client);
+}
+
+void Core::submit(ClientId client, RequestId request, Request what, Clock::time_point arrived) {
+    const auto found = clients_.find(client);
+    if (found == clients_.end()) {
+        return;
+    }
+    if (lost_) {
+        emit(client, request, *lost_);
+        return;
+    }
+    arrived_ = arrived;
+    try {
+        std::visit([&](auto& typed) { handle(found->second, request, std::move(typed)); }, what);
+    } catch (const engine::DeviceError& error) {
+        fail(client, request, M4_E_GPU_LOST, error.what());
+        lose_engine(M4_E_GPU_LOST, error.what());
+    }
+    // A generate request may end without a step.
+    drop_finished();
+}
+
+void Core::cancel(ClientId client, RequestId request) {
+    for (const auto& work : works_) {
+        if (work->client() == client && work->request() == request) {
+            emit(client, request, work->cancelled());
+        }
+    }
+    drop_finished();
+}
+
+void Core::cancel_all() {
+    for (const auto& work : works_) {
+        emit(work->client(), work->request(), work->cancelled());
+    }
+    drop_finished();
+}
+
+void Core::delivered(ClientId client, std::uint64_t bytes) {
+    if (const auto found = clients_.find(client); found != clients_.end()) {
+        found->second.unread_bytes -= std::min(found->second.unread_bytes, bytes);
+    }
+}
+
+bool Core::step() {
+    if (lost_ || works_.empty()) {
+        return false;
+    }
+    try {
+        find_room_for_scores();
+        const std::vector<Share> shares = plan();
+        if (shares.empty()) {
+            return false;
+        }
+        run(shares);
+    } catch (const engine::DeviceError& error) {
+        lose_engine(M4_E_GPU_LOST, error.what());
+    } catch (const std::exception& error) {
+        // Nothing below is known to be whole any more.
+        lose_engine(M4_E_INTERNAL, error.what());
+    }
+    drop_finished();
+    return true;
+}
+
+/// A score request has a sequence of its own, which it gets when the pool has
+/// room: at once, or when another score request ends. Sessions may hold the
+/// pool for ever, so for them nobody waits.
+void Core::find_room_for_scores() {
+    std::size_t holding = 0;
+    for (const auto& work : works_) {
+        const Session& session = work->session();
+        // Nor for one whose client may never read on.
+        const bool moving = !paused(work->client());
+        holding += session.id == 0 && session.sequence != nullptr && moving ? 1U : 0U;
+    }
+    for (const auto& work : works_) {
+        Session& session = work->session();
+        if (session.sequence != nullptr) {
+            continue;
+        }
+        session.sequence = backend_->create_sequence(session.capacity);
+        if (session.sequence != nullptr) {
+            ++holding;
+        } else if (holding == 0) {
+            fail(work->client(), work->request(), M4_E_BUSY,
+                 "no room in the KV cache for " + std::to_string(session.capacity) + " tokens",
+                 retry_after_ms());
+            work->end();
+        }
+    }
+    drop_finished();
+}
+
+std::vector<Share> Core::plan() {
+    std::vector<Candidate> candidates;
+    for (std::size_t i = 0; i < works_.size(); ++i) {
+        Work& work = *works_[i];
+        const ClientState& client = clients_.at(work.client());
+        if (work.session().sequence == nullptr || paused(work.client())) {
+            continue;
+        }
+        Candidate candidate;
+        candidate.index = i;
+        candidate.client = work.client();
+        candidate.decoding = work.decoding();
+        candidate.rows_wanted = work.rows_wanted();
+        candidate.turn = work.turn();
+        candidate.client_turn = candidate.decoding ? client.decode_turn : client.prefill_turn;
+        candidates.push_back(candidate);
+    }
+    return plan_step(candidates, backend_->max_step_rows());
+}
+
+void Core::run(const std::vector<Share>& shares) {
+    ++step_number_;
+    std::vector<engine::Chunk> chunks;
+    for (const Share& share : shares) {
+        Work& work = *works_[share.index];
+        ClientState& client = clients_.at(work.client());
+        (work.decoding() ? client.decode_turn : client.prefill_turn) = step_number_;
+        work.take_turn(step_number_);
+        tokens_prompt_ += work.decoding() ? 0 : share.rows;
+        Session& session = work.session();
+        chunks.push_back({session.sequence.get(), session.missing().first(share.rows),
+                          work.logits_of(share.rows)});
+    }
+    const auto before = Clock::now();
+    std::span<const float> logits;
+    try {
+        logits = backend_->step(chunks);
+    } catch (const std::invalid_argument& error) {
+        // A defect above the engine, which is as it was.
+        for (const Share& share : shares) {
+            Work& work = *works_[share.index];
+            fail(work.client(), work.request(), M4_E_INTERNAL, error.what());
+            work.end();
+        }
+        return;
+    }
+    const std::chrono::duration<double, std::milli> took = Clock::now() - before;
+    step_ms_ += (took.count() - step_ms_) / 8;
+
+    std::vector<std::size_t> row_counts;
+    for (const engine::Chunk& chunk : chunks) {
+        row_counts.push_back(chunk.logits == engine::Logits::all    ? chunk.tokens.size()
+                             : chunk.logits == engine::Logits::last ? 1
+                                                                    : 0);
+    }
+    commit(shares, row_counts, logits);
+}
+
+void Core::commit(const std::vector<Share>& shares, const std::vector<std::size_t>& row_counts,
+                  std::span<const float> logits) {
+    const std::size_t vocabulary = backend_->vocabulary();
+    std::vector<Outcome> outcomes;
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+        Work& work = *works_[shares[i].index];
+        const std::uint64_t before = work.session().tokens_generated;
+        work.advance(shares[i].rows, logits.first(row_counts[i] * vocabulary), outcomes);
+        logits = logits.subspan(row_counts[i] * vocabulary);
+        tokens_generated_ += work.session().tokens_generated - before;
+        for (Outcome& outcome : outcomes) {
+            emit(work.client(), work.request(), std::move(outcome));
+        }
+        outcomes.clear();
+    }
+}
+
+void Core::lose_engine(int code, const std::string& message) {
+    lost_ = Failure{code, message, 0};
+    for (const auto& work : works_) {
+        emit(work->client(), work->request(), *lost_);
+    }
+    works_.clear();
+    emit(0, 0, DeviceLost{message});
+}
+
+void Core::drop_finished() {
+    std::erase_if(works_, [](const auto& work) { return work->finished(); });
+}
+
+bool Core::paused(ClientId client) const {
+    return clients_.at(client).unread_bytes >= limits_.unread_bytes;
+}
+
+void Core::emit(ClientId client, RequestId request, Outcome outcome) {
+    const std::uint64_t charged = charge_of(outcome);
+    if (charged > 0) {
+        clients_.at(client).unread_bytes += charged;
+    }
+    completions_.push_back({client, request, std::move(outcome), charged});
+}
+
+void Core::fail(ClientId client, RequestId request, int code, std::string message,
+                std::uint32_t retry_ms) {
+    emit(client, request, Failure{code, std::move(message), retry_ms});
+}
+
+Snapshot Core::snapshot() const {
+    Snapshot snapshot;
+    snapshot.kv_used_bytes = backend_->kv_used_bytes();
+    snapshot.tokens_prompt = tokens_prompt_;
+    snapshot.tokens_generated = tokens_generated_;
+    snapshot.sessions = static_cast<std::uint32_t>(sessions_.size());
+    for (const auto& work : works_) {
+        ++(work->started() ? snapshot.requests_active : snapshot.requests_queued);
+    }
+    return snapshot;
+}
+
+std::uint32_t Core::retry_after_ms() const {
+    std::uint64_t rows = 0;
+    for (const auto& work : works_) {
+        const Session& session = work->session();
+        rows += session.tokens.size() - (session.sequence ? session.sequence->length() : 0);
+    }
+    const double steps = 1 + static_cast<double>(rows) / backend_->max_step_rows();
+    return static_cast<std::uint32_t>(std::clamp(steps * step_ms_, 10.0, 10'000.0));
+}
+
+}  // namespace m4::sched

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sched/backend.hpp"
+#include "sched/batch.hpp"
+#include "sched/completion.hpp"
+#include "sched/limits.hpp"
+#include "sched/snapshot.hpp"
+#include "sched/work.hpp"
+
+namespace m4::sched {
+
+/// The scheduler without its thread: clients, sessions and running requests,
+/// advanced one step at a time. Everything happens in the caller's thread.
+///
+/// Every submitted request ends with exactly one last outcome (Failure,
+/// Acknowledged, SessionState, SessionTable, GenerateFinished or
+/// ScoreFinished), unless its client leaves before.
+class Core {
+   public:
+    /// All must outlive it. Throws std::invalid_argument for a backend of
+    /// fewer than kMinStepRows rows.
+    Core(Backend& backend, const TextModel& text, const Limits& limits);
+
+    void client_joined(Client client);
+    /// Its sessions and requests are gone on return, without outcomes.
+    void client_left(ClientId client);
+    void submit(ClientId client, RequestId request, Request what, Clock::time_point arrived);
+    /// No such request: nothing happens.
+    void cancel(ClientId client, RequestId request);
+    void cancel_all();
+    /// From now on new requests are refused.
+    void refuse_new() { refusing_ = true; }
+    /// The client has read replies that were charged so much.
+    void delivered(ClientId client, std::uint64_t bytes);
+
+    /// Run one step. False: nothing can run now.
+    bool step();
+
+    /// What came about since it was last emptied; the caller takes it.
+    [[nodiscard]] std::vector<Completion>& completions() { return completions_; }
+    [[nodiscard]] Snapshot snapshot() const;
+
+   private:
+    struct ClientState {
+        Client who;
+        std::uint64_t unread_bytes = 0;
+        std::uint64_t prefill_turn = 0;
+        std::uint64_t decode_turn = 0;
+    };
+    using Admission = std::optional<Failure>;
+
+    void handle(const ClientState& client, RequestId request, CreateSession what);
+    void handle(const ClientState& client, RequestId request, AppendTokens what);
+    void handle(const ClientState& client, RequestId request, TruncateSession what);
+    void handle(const ClientState& client, RequestId request, InspectSession what);
+    void handle(const ClientState& client, RequestId request, CloseSession what);
+    void handle(const ClientState& client, RequestId request, ListSessions what);
+    void handle(const ClientState& client, RequestId request, Generate what);
+    void handle(const ClientState& client, RequestId request, Score what);
+
+    [[nodiscard]] Admission admit_session(const ClientState& client) const;
+    [[nodiscard]] Admission admit_work(const ClientState& client) const;
+    [[nodiscard]] Admission check(const Generate& what) const;
+    [[nodiscard]] Admission check_ids(const std::vector<std::uint32_t>& ids) const;
+    /// Null after a NOT_FOUND or BUSY outcome.
+    [[nodiscard]] Session* idle_session(const ClientState& client, RequestId request,
+                                        SessionId session);
+    [[nodiscard]] Session* find_session(const ClientState& client, SessionId session);
+    [[nodiscard]] uid_t uid_of(ClientId client) const;
+    [[nodiscard]] std::uint32_t retry_after_ms() const;
+
+    void emit(ClientId client, RequestId request, Outcome outcome);
+    void fail(ClientId client, RequestId request, int code, std::string message,
+              std::uint32_t retry_ms = 0);
+    void find_room_for_scores();
+    [[nodiscard]] std::vector<Share> plan();
+    void run(const std::vector<Share>& shares);
+    void commit(const std::vector<Share>& shares, const std::vector<std::size_t>& row_counts,
+                std::span<const float> logits);
+    void lose_engine(int code, const std::string& message);
+    /// Its client has so much to read that nothing more is computed for it.
+    [[nodiscard]] bool paused(ClientId client) const;
+    void drop_finished();
+
+    Backend* backend_;
+    const TextModel* text_;
+    Limits limits_;
+    std::map<ClientId, ClientState> clients_;
+    std::map<SessionId, Session> sessions_;
+    // After sessions_: a generation lets go of its session when destroyed.
+    std::vector<std::unique_ptr<Work>> works_;  ///< in order of arrival
+    std::vector<Completion> completions_;
+    SessionId next_session_ = 1;
+    std::uint64_t step_number_ = 0;
+    std::uint64_t tokens_prompt_ = 0;
+    std::uint64_t tokens_generated_ = 0;
+    Clock::time_point arrived_;  ///< of the request in hand
+    double step_ms_ = 10;        ///< moving average
+    bool refusing_ = false;
+    std::optional<Failure> lost_;  ///< why nothing runs any more
+};
+
+}  // namespace m4::sched

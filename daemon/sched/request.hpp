@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/sampler.hpp"
+
+/// Typed requests: what ipc/dispatch makes of bytes. Values, moved to the
+/// engine thread.
+namespace m4::sched {
+
+using ClientId = std::uint64_t;   ///< one per connection, never reused
+using SessionId = std::uint64_t;  ///< one per session, never reused
+using RequestId = std::uint64_t;  ///< chosen by the client, unique while it runs
+
+/// Who asks, from the socket's peer credentials.
+struct Client {
+    ClientId id = 0;
+    uid_t uid = 0;
+    pid_t pid = 0;
+    std::string name;
+};
+
+struct CreateSession {
+    std::uint32_t capacity = 0;  ///< tokens; 0: the context length
+};
+
+struct AppendTokens {
+    SessionId session = 0;
+    std::vector<std::uint32_t> ids;
+};
+
+struct TruncateSession {
+    SessionId session = 0;
+    std::uint32_t position = 0;
+};
+
+struct InspectSession {
+    SessionId session = 0;
+};
+
+struct CloseSession {
+    SessionId session = 0;
+};
+
+/// Sessions of the asking client's uid; of everyone for uid 0.
+struct ListSessions {};
+
+struct Generate {
+    SessionId session = 0;
+    std::uint32_t max_tokens = 0;      ///< 0: until the context is full
+    engine::SamplingOptions sampling;  ///< seed 0: one is picked
+    std::vector<std::string> stop;
+    bool ignore_eos = false;
+};
+
+struct Score {
+    std::vector<std::uint32_t> ids;
+    std::uint32_t top_n = 0;
+};
+
+using Request = std::variant<CreateSession, AppendTokens, TruncateSession, InspectSession,
+                             CloseSession, ListSessions, Generate, Score>;
+
+}  // namespace m4::sched

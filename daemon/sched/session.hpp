@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/engine.hpp"
+#include "sched/request.hpp"
+
+namespace m4::sched {
+
+/// A context: its tokens, and the keys and values of a leading part of them.
+/// Engine thread only.
+struct Session {
+    SessionId id = 0;
+    ClientId client = 0;
+    std::vector<std::uint32_t> tokens;  ///< at most `capacity`
+    std::uint32_t capacity = 0;
+    /// sequence->length() <= tokens.size(): what is missing is computed when
+    /// a request needs it.
+    std::unique_ptr<engine::Sequence> sequence;
+    std::uint64_t tokens_generated = 0;
+    bool active = false;  ///< a request of it waits or runs
+
+    [[nodiscard]] std::uint32_t position() const {
+        return static_cast<std::uint32_t>(tokens.size());
+    }
+    /// Tokens the next step may take.
+    [[nodiscard]] std::span<const std::uint32_t> missing() const {
+        return std::span(tokens).subspan(sequence->length());
+    }
+    /// All or nothing: false where it does not fit.
+    [[nodiscard]] bool append(std::span<const std::uint32_t> ids);
+    /// position <= position().
+    void truncate(std::uint32_t position);
+    /// Forget the keys and values of the last token if held, since its logits
+    /// are wanted. Returns the tokens whose keys and values remain.
+    [[nodiscard]] std::uint32_t prepare_logits();
+};
+
+}  // namespace m4::sched
