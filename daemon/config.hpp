@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "engine/engine.hpp"
+#include "observe/log.hpp"
+
+namespace m4 {
+
+/// What the command line and the environment say.
+struct Config {
+    /// Exactly one is meant: the folder where given, else the device node.
+    std::filesystem::path image_folder;
+    std::filesystem::path device_node = "/dev/m4/backbone";
+    std::filesystem::path socket_path;  ///< unless the service manager passes one
+    engine::Options engine;
+    observe::Level log_level = observe::Level::info;
+};
+
+/// None: say nothing more and exit with `*exit_code` (help, version, or a
+/// usage error that was printed).
+[[nodiscard]] std::optional<Config> parse_arguments(int argc, char** argv, int* exit_code);
+
+}  // namespace m4

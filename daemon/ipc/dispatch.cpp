@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+#include "ipc/dispatch.hpp"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+namespace m4::ipc {
+
+using protocol::Fault;
+using protocol::text_of;
+
+namespace {
+
+/// Over a limit: the request fails. Anything else: the peer is broken.
+Command fault_command(Fault fault, const std::string& limit) {
+    if (fault == Fault::kBulkTooLarge) {
+        return sched::Failure{M4_E_TOO_LARGE, "at most " + limit + " at a time", 0};
+    }
+    return Violation{protocol::fault_text(fault)};
+}
+
+Command text_command(const wire::Bulk* bulk, UniqueFd& fd, const Limits& limits, bool add_special,
+                     std::optional<sched::SessionId> session) {
+    protocol::BulkBytes payload;
+    const Fault fault = protocol::take_bulk(bulk, fd, limits.text_bytes, payload);
+    if (fault != Fault::kNone) {
+        return fault_command(fault, std::to_string(limits.text_bytes) + " bytes of text");
+    }
+    return EncodeText{std::string(payload.text()), add_special, session};
+}
+
+/// The ids, or what to answer instead.
+std::optional<Command> take_ids(const wire::Bulk* bulk, UniqueFd& fd, const Limits& limits,
+                                std::vector<std::uint32_t>& ids) {
+    const Fault fault = protocol::take_ids(bulk, fd, limits.ids, ids);
+    if (fault != Fault::kNone) {
+        return fault_command(fault, std::to_string(limits.ids) + " tokens");
+    }
+    return std::nullopt;
+}
+
+Command to_command(const wire::Hello& hello, const Limits& limits) {
+    std::string name(text_of(hello.client_name()).substr(0, limits.client_name_bytes));
+    // It is shown on terminals.
+    std::ranges::replace_if(
+        name, [](char c) { return (c >= 0 && c < ' ') || c == '\x7f'; }, '?');
+    return Greeting{hello.version_major(), hello.version_minor(), hello.features(),
+                    std::move(name)};
+}
+
+Command to_command(const wire::SessionAppendRequest& append, UniqueFd& fd, const Limits& limits) {
+    if ((append.text() == nullptr) == (append.ids() == nullptr)) {
+        return Violation{"an append has either text or ids"};
+    }
+    if (append.text() != nullptr) {
+        return text_command(append.text(), fd, limits, append.add_special(), append.session());
+    }
+    sched::AppendTokens request;
+    request.session = append.session();
+    if (auto refusal = take_ids(append.ids(), fd, limits, request.ids)) {
+        return std::move(*refusal);
+    }
+    return sched::Request{std::move(request)};
+}
+
+Command to_command(const wire::GenerateRequest& generate) {
+    sched::Generate request;
+    request.session = generate.session();
+    request.max_tokens = generate.max_tokens();
+    request.sampling.temperature = generate.temperature();
+    request.sampling.top_k = generate.top_k();
+    request.sampling.top_p = generate.top_p();
+    request.sampling.seed = generate.seed();
+    request.ignore_eos = generate.ignore_eos();
+    if (generate.stop() != nullptr) {
+        for (const flatbuffers::String* stop : *generate.stop()) {
+            request.stop.emplace_back(text_of(stop));
+        }
+    }
+    return sched::Request{std::move(request)};
+}
+
+Command to_command(const wire::ScoreRequest& score, UniqueFd& fd, const Limits& limits) {
+    sched::Score request;
+    request.top_n = score.top_n();
+    if (auto refusal = take_ids(score.ids(), fd, limits, request.ids)) {
+        return std::move(*refusal);
+    }
+    return sched::Request{std::move(request)};
+}
+
+Command to_command(const wire::DetokenizeRequest& detokenize, UniqueFd& fd, const Limits& limits) {
+    DecodeIds request;
+    if (auto refusal = take_ids(detokenize.ids(), fd, limits, request.ids)) {
+        return std::move(*refusal);
+    }
+    return request;
+}
+
+Command body_command(const wire::Frame& frame, UniqueFd& fd, const Limits& limits) {
+    switch (frame.body_type()) {
+        case wire::Body::Hello:
+            return to_command(*frame.body_as_Hello(), limits);
+        case wire::Body::StatusRequest:
+            return AskStatus{};
+        case wire::Body::ModelInfoRequest:
+            return AskModel{};
+        case wire::Body::SessionListRequest:
+            return sched::Request{sched::ListSessions{}};
+        case wire::Body::TokenizeRequest: {
+            const auto& tokenize = *frame.body_as_TokenizeRequest();
+            return text_command(tokenize.text(), fd, limits, tokenize.add_special(), std::nullopt);
+        }
+        case wire::Body::DetokenizeRequest:
+            return to_command(*frame.body_as_DetokenizeRequest(), fd, limits);
+        case wire::Body::SessionCreateRequest:
+            return sched::Request{
+                sched::CreateSession{frame.body_as_SessionCreateRequest()->capacity()}};
+        case wire::Body::SessionAppendRequest:
+            return to_command(*frame.body_as_SessionAppendRequest(), fd, limits);
+        case wire::Body::SessionTruncateRequest: {
+            const auto& truncate = *frame.body_as_SessionTruncateRequest();
+            return sched::Request{sched::TruncateSession{truncate.session(), truncate.position()}};
+        }
+        case wire::Body::SessionInfoRequest:
+            return sched::Request{
+                sched::InspectSession{frame.body_as_SessionInfoRequest()->session()}};
+        case wire::Body::SessionCloseRequest:
+            return sched::Request{
+                sched::CloseSession{frame.body_as_SessionCloseRequest()->session()}};
+        case wire::Body::GenerateRequest:
+            return to_command(*frame.body_as_GenerateRequest());
+        case wire::Body::ScoreRequest:
+            return to_command(*frame.body_as_ScoreRequest(), fd, limits);
+        case wire::Body::CancelRequest:
+            return Cancel{frame.body_as_CancelRequest()->target()};
+        default:
+            return Violation{"a message of this type is no request"};
+    }
+}
+
+}  // namespace
+
+Command dispatch(const wire::Frame& frame, UniqueFd& fd, const Limits& limits) {
+    if (frame.id() == 0) {
+        return Violation{"a request has an id"};
+    }
+    Command command = body_command(frame, fd, limits);
+    if (fd) {
+        fd.reset();
+        return Violation{"a descriptor came with a message that has no use for it"};
+    }
+    return command;
+}
+
+}  // namespace m4::ipc

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "ipc/limits.hpp"
+#include "protocol/codec.hpp"
+#include "sched/completion.hpp"
+#include "sched/request.hpp"
+
+/// Bytes to typed requests. No bytes past here.
+namespace m4::ipc {
+
+struct Greeting {
+    std::uint16_t version_major = 0;
+    std::uint16_t version_minor = 0;
+    std::uint64_t features = 0;
+    std::string client_name;  ///< shortened, printable
+};
+
+struct AskStatus {};
+struct AskModel {};
+
+/// Tokenise; for a session: and append.
+struct EncodeText {
+    std::string text;
+    bool add_special = false;
+    std::optional<sched::SessionId> session;
+};
+
+struct DecodeIds {
+    std::vector<std::uint32_t> ids;
+};
+
+struct Cancel {
+    sched::RequestId target = 0;
+};
+
+/// The message is not one a client sends, or its parts contradict each other.
+struct Violation {
+    std::string what;
+};
+
+using Command = std::variant<Greeting, AskStatus, AskModel, EncodeText, DecodeIds, sched::Request,
+                             Cancel, sched::Failure, Violation>;
+
+/// What a checked frame asks for; a Failure where it asks for too much. `fd`
+/// came with it: taken where the frame's payload is in it, else a violation.
+[[nodiscard]] Command dispatch(const wire::Frame& frame, UniqueFd& fd, const Limits& limits);
+
+}  // namespace m4::ipc

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ipc/service_info.hpp"
+#include "protocol/codec.hpp"
+#include "sched/completion.hpp"
+#include "sched/snapshot.hpp"
+
+/// Values to messages: the way back out of the service.
+namespace m4::ipc {
+
+struct LoopFigures {
+    std::uint64_t uptime_ms = 0;
+    std::uint32_t clients = 0;
+};
+
+[[nodiscard]] protocol::Packet error_packet(sched::RequestId request, int code,
+                                            const std::string& message,
+                                            std::uint32_t retry_after_ms);
+[[nodiscard]] protocol::Packet hello_packet(sched::RequestId request, std::uint64_t features,
+                                            const ServiceInfo& info);
+[[nodiscard]] protocol::Packet status_packet(sched::RequestId request, const ServiceInfo& info,
+                                             const sched::Snapshot& snapshot,
+                                             const LoopFigures& figures);
+[[nodiscard]] protocol::Packet model_packet(sched::RequestId request, const ServiceInfo& info);
+
+/// Usually one; the rows of a score may take several.
+[[nodiscard]] std::vector<protocol::Packet> outcome_packets(sched::RequestId request,
+                                                            const sched::Outcome& outcome);
+/// No more of this request comes after it.
+[[nodiscard]] bool is_last(const sched::Outcome& outcome);
+
+}  // namespace m4::ipc

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+// Connections and completions: who is here, and what comes back to them.
+#include "ipc/server.hpp"
+
+#include <m4client.h>
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <cinttypes>
+#include <exception>
+#include <utility>
+
+namespace m4::ipc {
+namespace {
+
+constexpr std::uint64_t kAcceptPauseMs = 200;
+
+std::uint64_t monotonic_us(sd_event* loop) {
+    std::uint64_t now = 0;
+    check(sd_event_now(loop, CLOCK_MONOTONIC, &now), "sd_event_now");
+    return now;
+}
+
+}  // namespace
+
+Server::Server(Parts parts, Listener listener)
+    : parts_(std::move(parts)),
+      listener_(std::move(listener)),
+      text_worker_(*parts_.text, *parts_.completions),
+      started_us_(monotonic_us(parts_.loop)) {
+    const auto on_connect = [](sd_event_source* source, int, std::uint32_t, void* data) {
+        return guarded(source, [&] { static_cast<Server*>(data)->accept_all(); });
+    };
+    accepting_ = add_io(parts_.loop, listener_->fd(), EPOLLIN, on_connect, this);
+    const auto on_complete = [](sd_event_source* source, int, std::uint32_t, void* data) {
+        return guarded(source, [&] { static_cast<Server*>(data)->deliver_completions(); });
+    };
+    completing_ = add_io(parts_.loop, parts_.completions->fd(), EPOLLIN, on_complete, this);
+    const auto on_each = [](sd_event_source* source, void* data) {
+        return guarded(source, [&] {
+            auto& server = *static_cast<Server*>(data);
+            server.doomed_.clear();
+            server.end_when_quiet();
+        });
+    };
+    sd_event_source* post = nullptr;
+    check(sd_event_add_post(parts_.loop, &post, on_each, this), "sd_event_add_post");
+    after_each_.reset(post);
+}
+
+Server::~Server() = default;
+
+// ---- connections
+
+void Server::accept_all() {
+    Connection::Owner& owner = *this;
+    try {
+        while (slots_.size() < client_count_ + parts_.limits.strangers) {
+            std::optional<Accepted> accepted = listener_->accept();
+            if (!accepted) {
+                return;
+            }
+            const sched::ClientId id = next_client_++;
+            Slot slot;
+            slot.connection = std::make_unique<Connection>(parts_.loop, parts_.limits, id,
+                                                           std::move(*accepted), owner);
+            slots_.emplace(id, std::move(slot));
+        }
+    } catch (const std::exception& error) {
+        observe::log(observe::Level::warning, "cannot accept for now: %s", error.what());
+    }
+    // Who waits stays in the backlog; look again when there is room or time.
+    check(sd_event_source_set_enabled(accepting_.get(), SD_EVENT_OFF), "sd_event");
+    const auto on_time = [](sd_event_source* source, std::uint64_t, void* data) {
+        return guarded(source, [&] { static_cast<Server*>(data)->listen_again(); });
+    };
+    accept_pause_ = add_timer(parts_.loop, kAcceptPauseMs, on_time, this);
+}
+
+void Server::listen_again() {
+    accept_pause_.reset();
+    if (accepting_) {
+        check(sd_event_source_set_enabled(accepting_.get(), SD_EVENT_ON), "sd_event");
+    }
+}
+
+void Server::delivered(Connection& connection, std::uint64_t charged_bytes) {
+    parts_.scheduler->delivered(connection.id(), charged_bytes);
+}
+
+void Server::ended(Connection& connection) {
+    if (!connection.serving()) {
+        return;
+    }
+    observe::log(observe::Level::debug, "client %" PRIu64 " left", connection.id());
+    --client_count_;
+    slots_.at(connection.id()).text.reset();
+    text_worker_.forget(connection.id());
+    parts_.scheduler->client_left(connection.id());
+}
+
+void Server::closed(Connection& connection) {
+    const auto slot = slots_.find(connection.id());
+    doomed_.push_back(std::move(slot->second.connection));
+    slots_.erase(slot);
+    if (accept_pause_) {
+        listen_again();
+    }
+}
+
+std::size_t Server::clients_of(uid_t uid) const {
+    return static_cast<std::size_t>(std::ranges::count_if(slots_, [&](const auto& entry) {
+        const Connection& connection = *entry.second.connection;
+        return connection.serving() && connection.peer().uid == uid;
+    }));
+}
+
+// ---- completions
+
+void Server::deliver_completions() {
+    for (sched::Completion& completion : parts_.completions->drain()) {
+        deliver(completion);
+    }
+}
+
+void Server::deliver(sched::Completion& completion) {
+    if (const auto* lost = std::get_if<sched::DeviceLost>(&completion.outcome)) {
+        observe::log(observe::Level::error, "the device is lost: %s", lost->message.c_str());
+        leave_soon(kExitDevice);
+        return;
+    }
+    const auto found = slots_.find(completion.client);
+    if (found == slots_.end() || !found->second.connection->serving()) {
+        return;
+    }
+    Slot& slot = found->second;
+    if (slot.text && slot.text->request == completion.request) {
+        resume_text(slot, completion);
+        return;
+    }
+    send_outcome(*slot.connection, completion.request, completion.outcome,
+                 completion.charged_bytes);
+}
+
+void Server::resume_text(Slot& slot, sched::Completion& completion) {
+    Connection& connection = *slot.connection;
+    const PendingText pending = *std::exchange(slot.text, std::nullopt);
+    if (auto* tokens = std::get_if<sched::Tokens>(&completion.outcome)) {
+        encoded(connection, pending.request, pending.session, std::move(tokens->ids));
+    } else {
+        send_outcome(connection, pending.request, completion.outcome, 0);
+    }
+    connection.hold(false);
+}
+
+void Server::send_outcome(Connection& connection, sched::RequestId request,
+                          const sched::Outcome& outcome, std::uint64_t charged_bytes) {
+    std::vector<protocol::Packet> packets;
+    try {
+        packets = outcome_packets(request, outcome);
+    } catch (const std::exception& error) {
+        // A reply that cannot be made ends the request all the same.
+        observe::log(observe::Level::error, "a reply cannot be made: %s", error.what());
+        packets.push_back(error_packet(request, M4_E_INTERNAL, error.what(), 0));
+    }
+    // Last first: finish() may let more requests in, whose id may be this one.
+    if (is_last(outcome)) {
+        connection.finish(request);
+    }
+    for (protocol::Packet& packet : packets) {
+        const bool last = &packet == &packets.back();
+        connection.send(std::move(packet), last ? charged_bytes : 0);
+    }
+}
+
+// ---- the end
+
+void Server::drain(int exit_code) {
+    if (state_ != State::serving) {
+        return;
+    }
+    state_ = State::draining;
+    exit_code_ = exit_code;
+    accepting_.reset();
+    accept_pause_.reset();
+    listener_.reset();
+    parts_.scheduler->refuse_new();
+    const auto on_time = [](sd_event_source* source, std::uint64_t, void* data) {
+        return guarded(source, [&] {
+            auto& server = *static_cast<Server*>(data);
+            server.parts_.scheduler->cancel_all();
+            server.leave_soon(server.exit_code_);
+        });
+    };
+    deadline_ = add_timer(parts_.loop, parts_.limits.drain_ms, on_time, this);
+}
+
+void Server::leave_soon(int exit_code) {
+    state_ = State::leaving;
+    exit_code_ = exit_code;
+    accepting_.reset();
+    accept_pause_.reset();
+    listener_.reset();
+    const auto on_time = [](sd_event_source* source, std::uint64_t, void* data) {
+        return guarded(source, [&] {
+            sd_event_exit(sd_event_source_get_event(source),
+                          static_cast<Server*>(data)->exit_code_);
+        });
+    };
+    deadline_ = add_timer(parts_.loop, parts_.limits.flush_ms, on_time, this);
+}
+
+void Server::end_when_quiet() {
+    if (state_ == State::serving) {
+        return;
+    }
+    const bool quiet = std::ranges::all_of(slots_, [](const auto& entry) {
+        const Connection& connection = *entry.second.connection;
+        return !connection.serving() || (connection.in_flight_count() == 0 && connection.flushed());
+    });
+    if (quiet) {
+        sd_event_exit(parts_.loop, exit_code_);
+    }
+}
+
+}  // namespace m4::ipc

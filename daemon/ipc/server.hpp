@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ipc/connection.hpp"
+#include "ipc/dispatch.hpp"
+#include "ipc/event.hpp"
+#include "ipc/limits.hpp"
+#include "ipc/listener.hpp"
+#include "ipc/reply.hpp"
+#include "ipc/service_info.hpp"
+#include "sched/scheduler.hpp"
+#include "sched/text_worker.hpp"
+
+namespace m4::ipc {
+
+/// Exit code of a service whose device failed or is missing.
+inline constexpr int kExitDevice = 4;
+
+/// Serves the clients of one listener: connections in, typed requests to the
+/// scheduler, its completions back to where they belong. Loop thread only.
+class Server final : private Connection::Owner {
+   public:
+    /// What the server is made of, all of which outlives it.
+    struct Parts {
+        sd_event* loop = nullptr;
+        sched::Scheduler* scheduler = nullptr;
+        sched::CompletionQueue* completions = nullptr;
+        const sched::TextModel* text = nullptr;
+        ServiceInfo info;
+        Limits limits;
+    };
+
+    Server(Parts parts, Listener listener);
+    Server(const Server&) = delete;
+    Server& operator=(const Server&) = delete;
+    ~Server();
+
+    /// Take no one and nothing new, let what runs go on for a moment, cancel
+    /// it, then end the loop with `exit_code`.
+    void drain(int exit_code);
+
+    [[nodiscard]] std::size_t client_count() const { return client_count_; }
+
+   private:
+    enum class State : std::uint8_t { serving, draining, leaving };
+    /// A text in the worker; where it goes from there.
+    struct PendingText {
+        sched::RequestId request = 0;
+        std::optional<sched::SessionId> session;
+    };
+    struct Slot {
+        std::unique_ptr<Connection> connection;
+        std::optional<PendingText> text;
+    };
+
+    // Connection::Owner
+    void received(Connection& connection, const wire::Frame& frame, UniqueFd& fd) override;
+    void delivered(Connection& connection, std::uint64_t charged_bytes) override;
+    void ended(Connection& connection) override;
+    void closed(Connection& connection) override;
+
+    void perform(Connection& connection, sched::RequestId request, Greeting& greeting);
+    void perform(Connection& connection, sched::RequestId request, AskStatus& ask);
+    void perform(Connection& connection, sched::RequestId request, AskModel& ask);
+    void perform(Connection& connection, sched::RequestId request, EncodeText& encode);
+    void perform(Connection& connection, sched::RequestId request, DecodeIds& decode);
+    void perform(Connection& connection, sched::RequestId request, sched::Request& typed);
+    void perform(Connection& connection, sched::RequestId request, Cancel& cancel);
+    void perform(Connection& connection, sched::RequestId request, sched::Failure& failure);
+    void perform(Connection& connection, sched::RequestId request, Violation& violation);
+
+    void accept_all();
+    void listen_again();
+    void deliver_completions();
+    void deliver(sched::Completion& completion);
+    void resume_text(Slot& slot, sched::Completion& completion);
+    void send_outcome(Connection& connection, sched::RequestId request,
+                      const sched::Outcome& outcome, std::uint64_t charged_bytes);
+    void wait_for_text(Connection& connection, sched::RequestId request,
+                       std::optional<sched::SessionId> session);
+    void encoded(Connection& connection, sched::RequestId request,
+                 std::optional<sched::SessionId> session, std::vector<std::uint32_t> ids);
+    [[nodiscard]] std::size_t clients_of(uid_t uid) const;
+
+    void leave_soon(int exit_code);
+    void end_when_quiet();
+
+    Parts parts_;
+    std::optional<Listener> listener_;
+    sched::TextWorker text_worker_;
+    State state_ = State::serving;
+    int exit_code_ = 0;
+    sched::ClientId next_client_ = 1;
+    std::size_t client_count_ = 0;
+    std::uint64_t started_us_ = 0;
+    std::map<sched::ClientId, Slot> slots_;
+    /// Closed, destroyed when no handler of theirs is on the stack.
+    std::vector<std::unique_ptr<Connection>> doomed_;
+    EventSource accepting_;
+    EventSource accept_pause_;
+    EventSource completing_;
+    EventSource after_each_;
+    EventSource deadline_;
+};
+
+}  // namespace m4::ipc

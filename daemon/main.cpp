@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+// m4d: arguments, image, engine, socket, loop. The one place that reads the
+// environment.
+#include <pthread.h>
+#include <systemd/sd-daemon.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "config.hpp"
+#include "ipc/server.hpp"
+#include "lib/error.hpp"
+#include "lib/image.hpp"
+#include "lib/tokenizer.hpp"
+
+namespace m4 {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+// A step that runs longer has hung with its driver: the loop then stops
+// feeding the service manager's watchdog, which restarts the service.
+constexpr std::chrono::seconds kLongestStep{120};
+constexpr std::uint64_t kStepCheckMs = 5000;
+
+enum ExitCode : int { kExitOk = 0, kExitOther = 1, kExitImage = 3 };
+
+/// Before anything starts a thread or loads a driver.
+void prepare_environment(Config& config) {
+    if (const char* named = std::getenv("CACHE_DIRECTORY");
+        named != nullptr && config.engine.cache_dir.empty()) {
+        // Several are separated by colons; the unit asks for one.
+        config.engine.cache_dir = std::string(named).substr(0, std::string(named).find(':'));
+    }
+    if (!config.engine.cache_dir.empty()) {
+        std::filesystem::create_directories(config.engine.cache_dir);
+        // Mesa's own cache: without a home it would find no place for it.
+        const auto mesa = config.engine.cache_dir / "mesa";
+        (void)setenv("MESA_SHADER_CACHE_DIR", mesa.c_str(), 0);
+    }
+    (void)std::signal(SIGPIPE, SIG_IGN);
+}
+
+firmware::MappedImage open_image(const Config& config) {
+    if (config.image_folder.empty()) {
+        return firmware::MappedImage::open_device(config.device_node);
+    }
+    std::atomic<std::uint64_t> shown{0};
+    return firmware::MappedImage::open_folder(
+        config.image_folder, [&shown](std::uint64_t done_bytes, std::uint64_t total_bytes) {
+            const std::uint64_t percent =
+                done_bytes * 100 / std::max<std::uint64_t>(total_bytes, 1);
+            // Several threads report; each tenth is told once.
+            std::uint64_t before = shown.load();
+            while (percent >= before + 10) {
+                if (shown.compare_exchange_weak(before, percent)) {
+                    (void)sd_notifyf(0, "STATUS=Verifying the image: %u %%\nEXTEND_TIMEOUT_USEC=%u",
+                                     static_cast<unsigned>(percent), 60'000'000U);
+                    return;
+                }
+            }
+        });
+}
+
+const firmware::Part& backbone_of(const firmware::Image& image) {
+    for (const firmware::Part& part : image.package().parts) {
+        if (part.kind == firmware::PartKind::backbone) {
+            return part;
+        }
+    }
+    throw firmware::Error(std::string(image.name()), "the image has no backbone");
+}
+
+firmware::Tokenizer open_tokenizer(const firmware::MappedImage& mapped) {
+    const firmware::Image& image = mapped.image();
+    const std::uint32_t tensor = backbone_of(image).tokenizer_tensor;
+    return {mapped.bytes(image.tensors().at(tensor)), std::string(image.name()) + ": tokeniser"};
+}
+
+ipc::ServiceInfo describe(const Config& config, const firmware::Image& image,
+                          const firmware::Tokenizer& tokenizer, const engine::Engine& engine) {
+    const firmware::Part& part = backbone_of(image);
+    ipc::ServiceInfo info;
+    info.server_version = M4_VERSION;
+    info.device = engine.report();
+    info.kv_cache_type = config.engine.kv_type == engine::KvType::f16 ? "f16" : "f32";
+    info.model_name = image.name();
+    info.model_version = image.version();
+    info.architecture = part.architecture;
+    info.digest = image.digest();
+    info.root = image.root();
+    info.source_digest = part.source_digest;
+    info.source = config.image_folder.empty() ? "device" : "folder";
+    info.rollback_index = image.rollback_index();
+    info.parameters = part.parameters;
+    info.payload_bytes = image.payload_bytes();
+    info.context_length = engine.context_length();
+    info.vocabulary = engine.vocabulary();
+    info.bos_id = tokenizer.bos_id();
+    info.eos_id = tokenizer.eos_id();
+    return info;
+}
+
+ipc::Listener open_listener(const Config& config) {
+    const int passed = sd_listen_fds(1);
+    if (passed > 1) {
+        throw std::runtime_error("the service manager passed more than one socket");
+    }
+    return passed == 1 ? ipc::Listener::adopt(SD_LISTEN_FDS_START)
+                       : ipc::Listener::bind(config.socket_path);
+}
+
+ipc::EventLoop make_loop() {
+    sd_event* loop = nullptr;
+    ipc::check(sd_event_new(&loop), "sd_event_new");
+    return ipc::EventLoop(loop);
+}
+
+/// SIGTERM and SIGINT wait for the loop, in every thread.
+void block_signals() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+}
+
+ipc::EventSource stop_on(sd_event* loop, int signal, ipc::Server& server) {
+    const auto on_signal = [](sd_event_source* source, const signalfd_siginfo* /*info*/,
+                              void* data) {
+        return ipc::guarded(source, [&] {
+            observe::log(observe::Level::info, "stopping");
+            (void)sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
+            static_cast<ipc::Server*>(data)->drain(kExitOk);
+        });
+    };
+    sd_event_source* source = nullptr;
+    ipc::check(sd_event_add_signal(loop, &source, signal, on_signal, &server),
+               "sd_event_add_signal");
+    return ipc::EventSource(source);
+}
+
+/// Re-arms itself; stops the watchdog's food when a step hangs.
+struct StepCheck {
+    const sched::Scheduler* scheduler;
+    ipc::EventSource timer;
+
+    void arm(sd_event* loop) {
+        const auto on_time = [](sd_event_source* source, std::uint64_t /*now*/, void* data) {
+            return ipc::guarded(source, [&] {
+                auto& check = *static_cast<StepCheck*>(data);
+                sd_event* event = sd_event_source_get_event(source);
+                if (check.scheduler->step_age() > kLongestStep) {
+                    observe::log(observe::Level::error, "a step has been running for over %d s",
+                                 static_cast<int>(kLongestStep.count()));
+                    (void)sd_event_set_watchdog(event, 0);
+                    return;
+                }
+                check.arm(event);
+            });
+        };
+        timer = ipc::add_timer(loop, kStepCheckMs, on_time, this);
+    }
+};
+
+int serve(const Config& config, SteadyClock::time_point started) {
+    const firmware::MappedImage mapped = open_image(config);
+    const firmware::Tokenizer tokenizer = open_tokenizer(mapped);
+    const firmware::Image& image = mapped.image();
+    observe::log(observe::Level::info, "image %s %s, digest %s", std::string(image.name()).c_str(),
+                 std::string(image.version()).c_str(), firmware::to_hex(image.digest()).c_str());
+
+    (void)sd_notify(0, "STATUS=Starting the engine\nEXTEND_TIMEOUT_USEC=300000000");
+    block_signals();
+    const ipc::EventLoop loop = make_loop();
+    const sched::TokenizerText text(tokenizer);
+    sched::CompletionQueue completions;
+    const engine::Engine* engine = nullptr;
+    const auto make_backend = [&] {
+        auto made = std::make_unique<engine::Engine>(mapped, config.engine);
+        engine = made.get();
+        return std::make_unique<sched::EngineBackend>(std::move(made));
+    };
+    sched::Scheduler scheduler(make_backend, text, sched::Limits{}, completions);
+
+    ipc::Server::Parts parts;
+    parts.loop = loop.get();
+    parts.scheduler = &scheduler;
+    parts.completions = &completions;
+    parts.text = &text;
+    parts.info = describe(config, image, tokenizer, *engine);
+    ipc::Listener listener = open_listener(config);
+    const auto took = SteadyClock::now() - started;
+    parts.info.start_to_ready_ms = static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
+    const ipc::ServiceInfo info = parts.info;
+    ipc::Server server(std::move(parts), std::move(listener));
+
+    const ipc::EventSource on_term = stop_on(loop.get(), SIGTERM, server);
+    const ipc::EventSource on_int = stop_on(loop.get(), SIGINT, server);
+    StepCheck step_check{&scheduler, {}};
+    step_check.arm(loop.get());
+    ipc::check(sd_event_set_watchdog(loop.get(), 1), "sd_event_set_watchdog");
+
+    observe::log(observe::Level::info, "serving on %s (weights: %s) after %llu ms",
+                 info.device.device_name.c_str(), info.device.weights_import.c_str(),
+                 static_cast<unsigned long long>(info.start_to_ready_ms));
+    (void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s %s on %s", info.model_name.c_str(),
+                     info.model_version.c_str(), info.device.device_name.c_str());
+    return sd_event_loop(loop.get());
+}
+
+int run(int argc, char** argv) {
+    const auto started = SteadyClock::now();
+    int exit_code = kExitOk;
+    std::optional<Config> config = parse_arguments(argc, argv, &exit_code);
+    if (!config) {
+        return exit_code;
+    }
+    observe::set_log_level(config->log_level);
+    try {
+        prepare_environment(*config);
+        return serve(*config, started);
+    } catch (const firmware::Error& error) {
+        observe::log(observe::Level::error, "image: %s", error.what());
+        exit_code = kExitImage;
+    } catch (const engine::DeviceError& error) {
+        observe::log(observe::Level::error, "device: %s", error.what());
+        exit_code = ipc::kExitDevice;
+    } catch (const std::exception& error) {
+        observe::log(observe::Level::error, "%s", error.what());
+        exit_code = kExitOther;
+    }
+    return exit_code;
+}
+
+}  // namespace
+}  // namespace m4
+
+int main(int argc, char** argv) {
+    return m4::run(argc, argv);
+}
