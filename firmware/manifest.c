@@ -323,10 +323,8 @@ static const char *tensor_name_fault(const struct m4_manifest *m,
 
 static const char *tensor_shape_fault(const struct m4_image_tensor *t)
 {
-	__u32 rank = le16_to_cpu(t->rank);
-	__u64 shape[M4_IMAGE_RANK_MAX];
-	__u64 bytes;
-	__u32 i;
+	__u32 i, rank = le16_to_cpu(t->rank);
+	__u64 bytes, shape[M4_IMAGE_RANK_MAX];
 
 	if (!rank || rank > M4_IMAGE_RANK_MAX)
 		return "rank is not 1 to 4";
@@ -585,8 +583,7 @@ __u64 m4_manifest_tensor_bytes(__u32 dtype, __u32 layout, __u32 rank,
 	if (layout == M4_LAYOUT_ROWS16 ? rank != 2 : layout != M4_LAYOUT_PLAIN)
 		return 0;
 	for (i = 0; i < rank; i++) {
-		__u64 dim = shape[i];
-		__u64 step = 1;
+		__u64 dim = shape[i], step = 1;
 
 		if (!dim || dim > M4_IMAGE_DIM_MAX)
 			return 0;

@@ -62,13 +62,13 @@ int m4_image_request_load(struct m4_image *image)
 	if (!rc) {
 		image->state = M4_STATE_LOADING;
 		image->error[0] = '\0';
+		/* under the lock: once stopping is set, nothing is queued */
+		queue_work(system_unbound_wq, &image->load_work);
 	}
 	mutex_unlock(&image->lock);
-	if (rc)
-		return rc;
-	m4_image_changed(image);
-	queue_work(system_unbound_wq, &image->load_work);
-	return 0;
+	if (!rc)
+		m4_image_changed(image);
+	return rc;
 }
 
 struct m4_generation *m4_image_get_generation(struct m4_image *image)

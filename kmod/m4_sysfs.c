@@ -22,8 +22,12 @@ static ssize_t state_show(struct device *dev, struct device_attribute *attr,
 			  char *buf)
 {
 	struct m4_image *image = to_image(dev);
+	ssize_t length;
 
-	return sysfs_emit(buf, "%s\n", m4_state_names[READ_ONCE(image->state)]);
+	mutex_lock(&image->lock);
+	length = sysfs_emit(buf, "%s\n", m4_state_names[image->state]);
+	mutex_unlock(&image->lock);
+	return length;
 }
 
 static ssize_t error_show(struct device *dev, struct device_attribute *attr,
