@@ -59,6 +59,9 @@ void require_replaceable(const std::filesystem::path& target, bool replace) {
 StagedFolder::StagedFolder(const std::filesystem::path& target, bool replace)
     : target_(target.has_filename() ? target : target.parent_path()), replace_(replace) {
     require_replaceable(target_, replace);
+    if (target_.filename() == "." || target_.filename() == "..") {
+        target_ = std::filesystem::canonical(target_);  // something to stand beside
+    }
     // mkdir rather than mkdtemp: the final folder gets the user's umask.
     const std::string prefix =
         "." + target_.filename().string() + ".partial-" + std::to_string(::getpid()) + "-";

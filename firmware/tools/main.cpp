@@ -43,8 +43,10 @@ void add_pack(CLI::App& app, PackOptions& options) {
         ->check(CLI::IsMember({"f32", "f16"}));
     command->add_option("--name", options.name, "image name; default: from the source's name");
     command->add_option("--version", options.version, "image version, default 1");
-    command->add_option("--rollback-index", options.rollback_index,
-                        "a reader may refuse an image below one it has seen");
+    command
+        ->add_option("--rollback-index", options.rollback_index,
+                     "a reader may refuse an image below one it has seen")
+        ->check(CLI::NonNegativeNumber);
     command->add_flag("--force", options.force, "replace the image that --out holds");
     command->add_flag("--json", options.json, "result as JSON");
     command->callback([&options] { pack(options); });
@@ -87,7 +89,10 @@ int run(int argc, char** argv) {
         if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
             app.exit(error);  // --help, --version
         } else {
-            std::cerr << "m4fw: usage: " << one_line(error.what()) << '\n';
+            const bool named = app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-';
+            const std::string text =
+                named ? "no subcommand '" + std::string(argv[1]) + "'" : error.what();
+            std::cerr << "m4fw: usage: " << one_line(text) << "; see m4fw --help\n";
             return kUsage;
         }
     }

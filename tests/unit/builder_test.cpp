@@ -314,6 +314,14 @@ TEST_CASE("an image is replaced only when asked, and only by a whole one") {
     CHECK(MappedImage::open_folder(folder).image().name() == "second");
     CHECK(entries(temp.path()) == 1);
 
+    // A folder by a name that has nothing beside it.
+    const auto before_here = std::filesystem::current_path();
+    std::filesystem::current_path(folder);
+    second.write(".", true);
+    std::filesystem::current_path(before_here);
+    CHECK(MappedImage::open_folder(folder).image().name() == "second");
+    CHECK(entries(temp.path()) == 1);
+
     write_file(temp / "file", {});
     CHECK(contains(refusal([&] { second.write(temp / "file", true); }), "not a folder"));
     CHECK(contains(refusal([&] { second.write(temp / "no" / "such", true); }),
