@@ -11,6 +11,11 @@ BOYS = ("Tom Ben Max Leo Sam Finn Otto Theo Hugo Nico Paul Jack Ravi Emil "
 SHE_ANIMALS = "Dot Hazel Clover Pepper Willow Poppy Nutmeg Fern".split()
 HE_ANIMALS = "Pip Biscuit Moss Bobbin Acorn Toffee Bean Basil".split()
 
+#: Invented names (two or three of these pieces) teach the model to copy any name.
+ONSETS = "b d f g h j k l m n p r s t v w z br dr fl gr kl pr st tr sh th".split()
+VOWELS = "a e i o u ai ea ie oo".split()
+ENDINGS = "a e i o n l r s t m na la ra ck x y".split()
+
 ANIMALS = ("fox rabbit bear mouse cat dog duck frog hedgehog squirrel turtle "
            "owl").split()
 SIZES = "little small young tiny".split()
@@ -25,6 +30,10 @@ OBJECTS = ("kite ball key lantern drum hat scarf book boat bell cup basket "
 
 COLOURS = ("red blue green yellow orange purple pink white black brown silver "
            "golden").split()
+
+#: Objects that would sound odd in a plot (nobody makes a stone).
+UNFIT = {"gift": "stone coin shell feather marble mirror".split(),
+         "broken": "stone feather coin rope ribbon blanket scarf".split()}
 
 #: (preposition, noun phrase): "in" + "the garden".
 PLACES = (
@@ -83,8 +92,8 @@ WEATHER = (
 )
 TIMES = "morning afternoon evening day".split()
 
-SAD = "sad worried upset unhappy lonely".split()
-HAPPY = "happy glad proud cheerful delighted grateful".split()
+SAD = "sad worried upset unhappy gloomy".split()
+HAPPY = "happy glad proud cheerful joyful grateful".split()
 SCARED = "scared nervous afraid".split()
 CURIOUS = "curious surprised excited".split()
 
@@ -92,15 +101,10 @@ CURIOUS = "curious surprised excited".split()
 OWNERS = ("baker farmer miller teacher sailor gardener painter shepherd tailor "
           "doctor king queen").split()
 FAMILY = "mother father grandmother grandfather aunt uncle".split()
-MENDERS = ("glue", "string", "tape", "wire", "wax", "a needle and thread")
+MENDERS = ("glue", "string", "tape", "wire", "wax", "thread")
 PETS = "bird kitten puppy lamb duckling foal".split()
-HURTS = (
-    ("had a hurt leg", "of a hurt leg", "it had a hurt leg"),
-    ("was caught in a bush", "of the bush", "it was caught in a bush"),
-    ("had lost its way", "of the long way", "it had lost its way"),
-    ("was very cold", "of the cold", "it was very cold"),
-    ("was very hungry", "of hunger", "it was very hungry"),
-)
+HURTS = ("had a hurt leg", "was caught in a bush", "had lost its way",
+         "was very cold", "was very hungry")
 FEARS = ("the dark", "thunder", "deep water", "loud noises", "high places",
          "big dogs", "shadows")
 FLOWERS = "rose tulip daisy lily sunflower poppy".split()
