@@ -25,10 +25,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* m4_status and m4_model_info each name a struct and a function, as stat does. */
-#if defined(__cplusplus) && defined(__GNUC__)
+#ifdef __GNUC__
+/* m4_status and m4_model_info each name a struct and a function, as stat does;
+ * in C++ write `struct m4_status` for the struct.
+ */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC visibility push(default)
 #endif
 
 #ifdef __cplusplus
@@ -346,7 +349,7 @@ int m4_score_tokens(m4_client *client, const uint32_t *ids, size_t count,
 void m4_score_free(struct m4_score *score);
 
 #ifdef __cplusplus
-}
+} /* extern "C" */
 
 template <typename T>
 inline T m4_init_struct() {
@@ -354,9 +357,11 @@ inline T m4_init_struct() {
 	value.size = sizeof(T);
 	return value;
 }
-#ifdef __GNUC__
-#pragma GCC diagnostic pop
 #endif
+
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#pragma GCC diagnostic pop
 #endif
 
 #endif /* M4CLIENT_H */

@@ -177,6 +177,10 @@ Connection::Arrival Connection::receive_one(std::uint64_t wanted, const wire::Fr
         fail(M4_E_PROTOCOL,
              std::string("from the service: ") + protocol::fault_text(decoded.fault));
     }
+    if (const auto* error = decoded.frame->body_as_ErrorReply();
+        error != nullptr && error->code() >= 0) {
+        fail(M4_E_PROTOCOL, "the service reported a failure without a failing code");
+    }
     if (wanted != 0 && decoded.frame->id() == wanted) {
         *frame = decoded.frame;
         return Arrival::kWanted;

@@ -25,9 +25,6 @@ m4_finish finish_of(wire::Finish finish) {
 }  // namespace
 
 Error error_of(const wire::ErrorReply& reply) {
-    if (reply.code() >= 0) {
-        throw Error(M4_E_PROTOCOL, "the service reported a failure without a code");
-    }
     const auto words = protocol::text_of(reply.message());
     return {reply.code(), std::string(words.empty() ? m4_strerror(reply.code()) : words),
             reply.retry_after_ms()};

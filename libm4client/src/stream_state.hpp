@@ -91,8 +91,7 @@ class StreamState {
     bool abandoned_ = false;
 };
 
-/// The service's words for a request's failure; breaks the protocol (throws
-/// M4_E_PROTOCOL) when its code is no failure.
+/// The service's words for a request's failure.
 [[nodiscard]] Error error_of(const wire::ErrorReply& reply);
 
 /// Zeroes for an absent table.

@@ -6,12 +6,12 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <filesystem>
 #include <numeric>
 #include <random>
 #include <stdexcept>
 #include <string>
 
+#include "fd_leak.hpp"
 #include "protocol/codec.hpp"
 #include "wire_samples.hpp"
 
@@ -29,21 +29,6 @@ struct Pair {
     }
     UniqueFd a;
     UniqueFd b;
-};
-
-std::size_t open_fd_count() {
-    std::size_t count = 0;
-    for ([[maybe_unused]] const auto& entry :
-         std::filesystem::directory_iterator("/proc/self/fd")) {
-        ++count;
-    }
-    return count;
-}
-
-/// Fails the test when the scope leaves descriptors behind.
-struct FdLeakCheck {
-    std::size_t before = open_fd_count();
-    ~FdLeakCheck() { CHECK(open_fd_count() == before); }
 };
 
 /// A message whose payload claims a memfd of `size_bytes`, beside `fd`.
@@ -104,7 +89,7 @@ void decode_and_read(std::span<const std::byte> bytes) {
 }  // namespace
 
 TEST_CASE("every message of the schema survives the socket") {
-    const FdLeakCheck leaks;
+    const test::FdLeakCheck leaks;
     Pair pair;
     Inbox inbox;
     std::size_t seen = 0;
@@ -222,7 +207,7 @@ TEST_CASE("a message type of a later version decodes and matches no known type")
 }
 
 TEST_CASE("messages over the limit are refused by both ends") {
-    const FdLeakCheck leaks;
+    const test::FdLeakCheck leaks;
     Encoder encoder;
     const std::string text(kMaxMessageBytes, 'x');
     const auto body = wire::CreateGenerateChunk(encoder.builder(), 0, encoder.put_bytes(text));
@@ -279,7 +264,7 @@ TEST_CASE("a full socket says so and takes the packet later") {
 }
 
 TEST_CASE("a large payload travels as a sealed memfd") {
-    const FdLeakCheck leaks;
+    const test::FdLeakCheck leaks;
     std::vector<std::uint32_t> ids(100000);
     std::iota(ids.begin(), ids.end(), 5U);
     Encoder encoder;
@@ -311,7 +296,7 @@ TEST_CASE("a large payload travels as a sealed memfd") {
 }
 
 TEST_CASE("two memfds in one message and a payload over 64 MiB are refused") {
-    const FdLeakCheck leaks;
+    const test::FdLeakCheck leaks;
     const std::string text(kMaxInlineBytes + 1, 'x');
     Encoder encoder;
     (void)encoder.put_text(text);
@@ -321,7 +306,7 @@ TEST_CASE("two memfds in one message and a payload over 64 MiB are refused") {
 }
 
 TEST_CASE("payload descriptors that are not what they claim") {
-    const FdLeakCheck leaks;
+    const test::FdLeakCheck leaks;
     CHECK(take_sent(bulk_packet(memfd_with(4096, kSeals), 4096)) == Fault::kNone);
     SUBCASE("without any seal") {
         CHECK(take_sent(bulk_packet(memfd_with(4096, 0), 4096)) == Fault::kBulkUnsealed);
@@ -383,7 +368,7 @@ TEST_CASE("an absent payload and ids that are no whole number") {
 TEST_CASE("more than one descriptor is refused and none stays open") {
     for (const std::size_t count : {2U, 3U, 4U, 60U}) {
         CAPTURE(count);
-        const FdLeakCheck leaks;
+        const test::FdLeakCheck leaks;
         Pair pair;
         std::vector<char> control(CMSG_SPACE(count * sizeof(int)));
         const std::vector<int> fds(count, pair.a.get());
@@ -407,7 +392,7 @@ TEST_CASE("more than one descriptor is refused and none stays open") {
 }
 
 TEST_CASE("a descriptor nobody takes is closed by the next receive") {
-    const FdLeakCheck leaks;
+    const test::FdLeakCheck leaks;
     Pair pair;
     Inbox inbox;
     Packet packet = test::wire_samples().at(wire::Body::OkReply)(1);
