@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// linear against its plain definition: every tile, K split, bias, dtype.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "gpu.hpp"
+#include "op_bench.hpp"
+
+namespace m4::test {
+
+namespace {
+
+using firmware::OpCode;
+using firmware::Symbol;
+
+constexpr std::uint32_t kMaxRows = 64;
+
+Matrix multiply(const Matrix& x, const Matrix& weight, const Matrix* bias) {
+    Matrix y{x.rows, weight.rows, {}};
+    for (std::uint32_t r = 0; r < x.rows; ++r) {
+        for (std::uint32_t n = 0; n < weight.rows; ++n) {
+            double sum = bias != nullptr ? double{bias->at(0, n)} : 0.0;
+            for (std::uint32_t k = 0; k < x.columns; ++k) {
+                sum += double{x.at(r, k)} * double{weight.at(n, k)};
+            }
+            y.data.push_back(static_cast<float>(sum));
+        }
+    }
+    return y;
+}
+
+struct Shape {
+    std::uint32_t rows, columns;  // of the weight
+};
+
+void check_linear(const Setup& setup, m4_dtype dtype, const Shape& shape, bool with_bias,
+                  const std::vector<std::uint32_t>& steps) {
+    CAPTURE(setup.name());
+    CAPTURE(static_cast<int>(dtype));
+    CAPTURE(shape.rows);
+    CAPTURE(shape.columns);
+    Matrix weight = random_matrix(shape.rows, shape.columns, shape.rows + shape.columns);
+    if (dtype == M4_DTYPE_F16) {
+        weight = as_half(weight);
+    }
+    const Matrix bias = random_matrix(1, shape.rows, 5);
+    OpBench bench(setup, kMaxRows);
+    const auto x = bench.value(shape.columns, Symbol::tokens);
+    std::vector<firmware::Operand> inputs = {x, bench.tensor(weight, dtype, M4_LAYOUT_ROWS16), {}};
+    if (with_bias) {
+        inputs[2] = bench.tensor(bias, M4_DTYPE_F32, M4_LAYOUT_PLAIN);
+    }
+    const auto y = bench.op(OpCode::linear, inputs, shape.rows);
+    for (const std::uint32_t rows : steps) {
+        CAPTURE(rows);
+        const Matrix data = random_matrix(rows, shape.columns, rows);
+        bench.fill(x, data);
+        bench.run(rows);
+        CHECK(distance(bench.read(y), multiply(data, weight, with_bias ? &bias : nullptr)) < 1e-5);
+    }
+    if (!setup.staging) {
+        CHECK_MESSAGE((bench.import_name() == "host_pointer" || bench.import_name() == "staging"),
+                      bench.import_name());
+    } else {
+        CHECK(bench.import_name() == "staging");
+    }
+}
+
+}  // namespace
+
+TEST_CASE("linear: every count of rows") {
+    M4_NEEDS_DEVICE();
+    for (const Setup& setup : all_setups()) {
+        for (const m4_dtype dtype : {M4_DTYPE_F32, M4_DTYPE_F16}) {
+            check_linear(setup, dtype, {20, 64}, false, {1, 2, 3, 4, 5, 8, 9, 12, 17, 64});
+        }
+    }
+}
+
+TEST_CASE("linear: shapes that do not divide evenly, with and without bias") {
+    M4_NEEDS_DEVICE();
+    for (const Setup& setup : all_setups()) {
+        for (const m4_dtype dtype : {M4_DTYPE_F32, M4_DTYPE_F16}) {
+            for (const Shape& shape : {Shape{1, 4}, Shape{8, 8}, Shape{17, 20}, Shape{64, 172},
+                                       Shape{172, 64}, Shape{13, 7}, Shape{300, 5}}) {
+                check_linear(setup, dtype, shape, true, {1, 3, 9});
+                check_linear(setup, dtype, shape, false, {5});
+            }
+        }
+    }
+}
+
+TEST_CASE("linear: weights copied instead of imported") {
+    M4_NEEDS_DEVICE();
+    Setup setup;
+    setup.staging = true;
+    check_linear(setup, M4_DTYPE_F16, {64, 172}, true, {1, 9});
+}
+
+}  // namespace m4::test

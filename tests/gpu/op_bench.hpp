@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "lib/program.hpp"
+
+namespace m4::test {
+
+struct Matrix {
+    std::uint32_t rows = 0;
+    std::uint32_t columns = 0;
+    std::vector<float> data;
+
+    [[nodiscard]] float at(std::uint32_t row, std::uint32_t column) const {
+        return data[std::size_t{row} * columns + column];
+    }
+};
+
+/// Uniform in [-1, 1), the same everywhere.
+[[nodiscard]] Matrix random_matrix(std::uint32_t rows, std::uint32_t columns, std::uint64_t seed);
+/// Each number as F16 keeps it.
+[[nodiscard]] Matrix as_half(Matrix matrix);
+
+/// Which of the ways to run operators is tried.
+struct Setup {
+    bool storage = false;     ///< storage buffers instead of texel buffers
+    bool gpu_tuning = false;  ///< workgroups as on a GPU, else as on this device
+    bool f16_kv = false;
+    bool staging = false;  ///< weights copied instead of imported
+
+    [[nodiscard]] std::string name() const;
+};
+
+/// All of storage x gpu_tuning.
+[[nodiscard]] std::vector<Setup> all_setups();
+
+/// Runs a few operators on the device, each result kept for reading. The arena
+/// is filled with NaN before a run; read() checks that padding is zero, and
+/// run() that nothing was written past the values.
+class OpBench {
+   public:
+    OpBench(const Setup& setup, std::uint32_t max_rows);
+    ~OpBench();
+    OpBench(const OpBench&) = delete;
+    OpBench& operator=(const OpBench&) = delete;
+
+    firmware::Operand value(std::uint32_t columns, firmware::Symbol symbol);
+    /// The input of a role: u32 per token, or per output.
+    firmware::Operand words(firmware::Role role);
+    /// A matrix as ROWS16, or a vector or table as PLAIN.
+    firmware::Operand tensor(const Matrix& data, m4_dtype dtype, m4_layout layout);
+    firmware::Operand state(std::uint32_t kv_heads, std::uint32_t head_dim);
+
+    /// Append an operator; the result has `columns` (0: it has no result).
+    firmware::Operand op(firmware::OpCode code, std::vector<firmware::Operand> inputs,
+                         std::uint32_t columns, firmware::Symbol symbol = firmware::Symbol::tokens);
+    /// Attributes of the operator added last.
+    void set(firmware::AttrId id, double real);
+    void set(firmware::AttrId id, std::int64_t integer);
+
+    /// Before a run.
+    void fill(firmware::Operand value, const Matrix& data);
+    void fill_words(firmware::Role role, const std::vector<std::uint32_t>& words);
+    /// Where the rows' sequences lie in the KV pool: first unit, capacity.
+    void fill_kv(const std::vector<std::uint32_t>& bases,
+                 const std::vector<std::uint32_t>& capacities);
+
+    void run(std::uint32_t tokens, std::uint32_t outputs = 0);
+    [[nodiscard]] Matrix read(firmware::Operand value) const;
+    /// Units that one position takes in all states.
+    [[nodiscard]] std::uint32_t position_units() const;
+    /// "host_pointer" or "staging"; after the first run.
+    [[nodiscard]] std::string import_name() const;
+
+   private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+/// The largest of |a - b| / (1 + |b|); infinite where the shapes differ or
+/// where either is not a number.
+[[nodiscard]] double distance(const Matrix& a, const Matrix& b);
+
+}  // namespace m4::test
