@@ -61,6 +61,12 @@ void decode_attributes(const fb::Op& in, const OpInfo& info, const std::string& 
     const auto expected = attributes_of(info);
     std::array<bool, std::tuple_size_v<decltype(op.reals)>> seen{};
     bounded(in.attrs(), seen.size(), place, "attributes");
+    // FlatBuffers' verifier checks the alignment of fields and of lengths, but
+    // not of what a vector of structs holds.
+    if (count_of(in.attrs()) != 0 &&
+        reinterpret_cast<std::uintptr_t>(in.attrs()->Data()) % alignof(fb::Attr) != 0) {
+        throw Error(place, "the attributes are not aligned");
+    }
     for (std::size_t i = 0; i < count_of(in.attrs()); ++i) {
         const fb::Attr* attr = in.attrs()->Get(static_cast<flatbuffers::uoffset_t>(i));
         const AttrInfo* row = find_attribute(attr->id());

@@ -53,11 +53,10 @@ class Packer {
 
    private:
     void pack_plain(std::uint64_t first, std::uint64_t count) {
-        stored_.resize(values_.size() * element_bytes_);
+        const std::uint64_t row_bytes = columns_ * element_bytes_;
+        stored_.resize(count * row_bytes);
         for (std::uint64_t row = 0; row < count; ++row) {
-            for (std::uint64_t column = 0; column < columns_; ++column) {
-                store(first, row, column, (row * columns_ + column) * element_bytes_);
-            }
+            convert(first, row, stored_.data() + row * row_bytes);
         }
     }
 
@@ -68,20 +67,27 @@ class Packer {
         const std::uint64_t units = (columns_ + unit_elements - 1) / unit_elements;
         const std::uint64_t groups = (count + kGroupRows - 1) / kGroupRows;
         stored_.assign(groups * units * kGroupRows * kUnitBytes, std::byte{});
+        row_.assign(units * kUnitBytes, std::byte{});
         for (std::uint64_t row = 0; row < count; ++row) {
-            const std::uint64_t group_at = row / kGroupRows * units;
-            for (std::uint64_t column = 0; column < columns_; ++column) {
-                const std::uint64_t unit =
-                    (group_at + column / unit_elements) * kGroupRows + row % kGroupRows;
-                store(first, row, column,
-                      unit * kUnitBytes + column % unit_elements * element_bytes_);
+            convert(first, row, row_.data());
+            std::byte* group = stored_.data() + row / kGroupRows * units * kGroupRows * kUnitBytes;
+            for (std::uint64_t unit = 0; unit < units; ++unit) {
+                std::memcpy(group + (unit * kGroupRows + row % kGroupRows) * kUnitBytes,
+                            row_.data() + unit * kUnitBytes, kUnitBytes);
             }
         }
     }
 
-    void store(std::uint64_t first, std::uint64_t row, std::uint64_t column, std::uint64_t at) {
-        const float value = values_[row * columns_ + column];
-        if (element_bytes_ == 2) {
+    /// Row `first` + `row` of the tensor as stored elements, side by side.
+    void convert(std::uint64_t first, std::uint64_t row, std::byte* out) const {
+        const float* in = values_.data() + row * columns_;
+        for (std::uint64_t column = 0; column < columns_; ++column) {
+            const float value = in[column];
+            if (element_bytes_ == 4) {
+                const std::uint32_t bits = htole32(std::bit_cast<std::uint32_t>(value));
+                std::memcpy(out + column * 4, &bits, sizeof(bits));
+                continue;
+            }
             if (!fits_half(value)) {
                 throw Error("tensor '" + spec_.name + "'",
                             "row " + std::to_string(first + row) + ", column " +
@@ -89,10 +95,7 @@ class Packer {
                                 " does not fit F16");
             }
             const std::uint16_t bits = htole16(to_half(value));
-            std::memcpy(&stored_[at], &bits, sizeof(bits));
-        } else {
-            const std::uint32_t bits = htole32(std::bit_cast<std::uint32_t>(value));
-            std::memcpy(&stored_[at], &bits, sizeof(bits));
+            std::memcpy(out + column * 2, &bits, sizeof(bits));
         }
     }
 
@@ -103,6 +106,7 @@ class Packer {
     std::uint64_t columns_;
     std::uint64_t row_count_;
     std::vector<float> values_;
+    std::vector<std::byte> row_;
     std::vector<std::byte> stored_;
 };
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include <chrono>
+#include <csignal>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "commands.hpp"
 #include "importers/import.hpp"
 #include "lib/builder.hpp"
+#include "lib/error.hpp"
 #include "print.hpp"
 #include "progress.hpp"
 
@@ -36,6 +38,30 @@ std::string name_from(const std::filesystem::path& from) {
     return name.empty() ? "model" : name;
 }
 
+volatile std::sig_atomic_t stop_signal = 0;
+
+/// While this object lives, SIGINT and SIGTERM end the writing by an error, so
+/// that the half-written image is removed.
+class StopOnSignal {
+   public:
+    StopOnSignal() {
+        std::signal(SIGINT, [](int signal) { stop_signal = signal; });
+        std::signal(SIGTERM, [](int signal) { stop_signal = signal; });
+    }
+    ~StopOnSignal() {
+        std::signal(SIGINT, SIG_DFL);
+        std::signal(SIGTERM, SIG_DFL);
+    }
+    StopOnSignal(const StopOnSignal&) = delete;
+    StopOnSignal& operator=(const StopOnSignal&) = delete;
+
+    static void check(const std::filesystem::path& out) {
+        if (stop_signal != 0) {
+            throw firmware::Error(out.string(), "interrupted, nothing was written");
+        }
+    }
+};
+
 }  // namespace
 
 void pack(const PackOptions& options) {
@@ -47,8 +73,10 @@ void pack(const PackOptions& options) {
     import.stored = options.quantize == "f32" ? M4_DTYPE_F32 : M4_DTYPE_F16;
     firmware::import_model(import, builder);
     {
+        const StopOnSignal stop;
         ProgressLine progress("writing");
         builder.write(options.out, options.force, [&](std::uint64_t done, std::uint64_t total) {
+            StopOnSignal::check(options.out);
             progress.update(done, total);
         });
     }
