@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: MIT
-# The node of a ready image (10_load.sh left one): mapped, and nothing else.
+# The node of a ready image: mapped, and nothing else.
 # shellcheck shell=bash disable=SC1091,SC2154
 . ./lib.sh
 . "$art/images/good.env"
 
+check "map: an image is ready" ready_image good
 prefixed refuse "$map_test" refusals "$node"
 prefixed content "$map_test" content "$node" "$art"/images/good/manifest.m4m \
 	"$art"/images/good/seg-*.m4w
 prefixed huge "$map_test" huge "$node" "$((payload_bytes + (2 << 20)))"
 prefixed gup "$map_test" gup "$node"
+
+mount -o remount,noexec /dev
+prefixed noexec "$map_test" noexec "$node"
+mount -o remount,exec /dev
 
 exec 4<"$node"
 equal "fdinfo: names the image" \

@@ -3,6 +3,7 @@
 # shellcheck shell=bash disable=SC1091,SC2154
 . ./lib.sh
 
+check "unload: an image is ready" ready_image good
 mkfifo /run/hold.in
 "$map_test" hold "$node" </run/hold.in >/run/hold.out &
 holder=$!

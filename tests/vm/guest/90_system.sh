@@ -28,6 +28,7 @@ ctl() { m4ctl --socket "$socket" "$@"; }
 daemon_pid() { systemctl show --property=MainPID --value m4d.service; }
 node_is_grouped() { [ "$(stat -c '%a %U %G' "$node")" = "440 root m4" ]; }
 
+no_module
 check "system: modprobe" modprobe m4 autoload=1
 check "system: the image is decided" wait_for 300 settled
 equal "system: state" "$(attribute state)" ready

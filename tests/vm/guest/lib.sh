@@ -2,7 +2,7 @@
 # Sourced by every case file of the guest. A case reports with ok, not_ok or
 # skip: one line each, on standard output. Conditions are polled, never slept
 # for; the limits are generous because the machine is emulated.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2119,SC2120 # the case files pass arguments
 art=/m4
 node=/dev/m4/backbone
 sys=/sys/class/m4/backbone
@@ -87,7 +87,14 @@ load_image() {
 	echo 1 >"$sys/load" && wait_for 300 settled
 }
 
-load_module() { insmod "$art/m4.ko" "$@"; }
+# Each case file begins with the module as it needs it, whatever ran before.
+no_module() { [ ! -d /sys/module/m4 ] || rmmod m4; }
+load_module() { no_module && insmod "$art/m4.ko" "$@"; }
+
+# ready_image NAME: a freshly loaded module with this image.
+ready_image() {
+	load_module && load_image "$1" && [ "$(attribute state)" = ready ]
+}
 
 # What is free, with the pages that processors keep at hand: a freed 2 MiB page
 # waits there first.

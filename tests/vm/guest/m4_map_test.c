@@ -7,13 +7,15 @@
  *   m4_map_test huge NODE BYTES         mapped by 2 MiB pages, few faults
  *   m4_map_test gup NODE                the pages can be pinned for reading
  *   m4_map_test hold NODE               maps, says "held", waits for stdin
+ *   m4_map_test noexec NODE             PROT_EXEC where /dev is noexec
+ *   m4_map_test poll STATE              says "polling", waits for a change
  *
  * One line a check ("ok WHAT" or "not ok WHAT: why"); exit 1 if any failed.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -338,6 +340,31 @@ static void hold(const char *node)
 		;
 }
 
+static void noexec(const char *node)
+{
+	int fd = open(node, O_RDONLY);
+
+	refused("mmap PROT_EXEC",
+		map(fd, CHUNK, PROT_READ | PROT_EXEC, MAP_SHARED, 0), EPERM);
+}
+
+static void wait_state(const char *state)
+{
+	struct pollfd entry = { .fd = open(state, O_RDONLY),
+				.events = POLLPRI };
+	char text[32];
+
+	if (read(entry.fd, text, sizeof(text)) <= 0) {
+		report("read the state", false, strerror(errno));
+		return;
+	}
+	puts("polling");
+	fflush(stdout);
+	report("poll wakes on a change of state",
+	       poll(&entry, 1, 60000) == 1 && (entry.revents & POLLPRI),
+	       "it did not");
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 2 ? argv[1] : "";
@@ -352,6 +379,10 @@ int main(int argc, char **argv)
 		gup(argv[2]);
 	else if (!strcmp(mode, "hold"))
 		hold(argv[2]);
+	else if (!strcmp(mode, "noexec"))
+		noexec(argv[2]);
+	else if (!strcmp(mode, "poll"))
+		wait_state(argv[2]);
 	else
 		return 2;
 	return failures != 0;
