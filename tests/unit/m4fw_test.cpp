@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// The tool as a user runs it: exit codes, one line a failure, JSON.
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "image_samples.hpp"
+#include "lib/image.hpp"
+#include "skip.hpp"
+#include "temp_folder.hpp"
+#include "tiny_model.hpp"
+
+using namespace m4::test;
+
+namespace {
+
+struct Ran {
+    int status = -1;
+    std::string out;
+    std::string err;
+};
+
+/// Arguments are this file's own text: nothing in them needs quoting.
+Ran m4fw(const std::string& arguments) {
+    const TempFolder temp;
+    const std::string command = build_root() + "/bin/m4fw " + arguments + " >" +
+                                (temp / "out").string() + " 2>" + (temp / "err").string();
+    const int status = std::system(command.c_str());
+    const auto text = [&](const char* name) {
+        const auto bytes = read_file(temp / name);
+        return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    };
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text("out"), text("err")};
+}
+
+/// One line that begins as all of them do.
+void check_failure(const Ran& ran, int status, const std::string& part) {
+    CAPTURE(ran.err);
+    CHECK(ran.status == status);
+    CHECK(ran.err.starts_with("m4fw: "));
+    CHECK(std::count(ran.err.begin(), ran.err.end(), '\n') == 1);
+    CHECK(contains(ran.err, part));
+}
+
+}  // namespace
+
+TEST_CASE("m4fw: a wrong command line is a usage error") {
+    check_failure(m4fw(""), 2, "usage");
+    check_failure(m4fw("frob"), 2, "no subcommand 'frob'");
+    check_failure(m4fw("pack"), 2, "--from");
+    check_failure(m4fw("pack --from x --out y --quantize q4"), 2, "q4");
+    check_failure(m4fw("pack --from x --out y --rollback-index -1"), 2, "-1");
+    check_failure(m4fw("verify"), 2, "folder");
+    check_failure(m4fw("verify a b"), 2, "b");
+    CHECK(m4fw("--help").status == 0);
+    CHECK(m4fw("--version").status == 0);
+}
+
+TEST_CASE("m4fw: inspect, operators and verify of an image, and of a damaged one") {
+    const TempFolder temp;
+    const auto folder = temp / "image";
+    write_tiny_model(make_tiny_model({}, 1), folder);
+    const std::string digest =
+        m4::firmware::to_hex(m4::firmware::MappedImage::open_folder(folder).image().digest());
+
+    const auto shown =
+        nlohmann::json::parse(m4fw("inspect --tensors --json " + folder.string()).out);
+    CHECK(shown.at("digest") == digest);
+    CHECK(shown.at("name") == "tiny");
+    CHECK(shown.at("parts").at(0).at("programs").at(0).at("operators_used").at("linear") == 15);
+    CHECK(shown.at("tensors").at(0).at("name") == "tokenizer");
+    CHECK(shown.at("segments").at(0).at("bytes") == 2'097'152);
+    const std::string table = m4fw("inspect --tensors " + folder.string()).out;
+    CHECK(contains(table, digest));
+    CHECK(contains(table, "layer.1.down.weight"));
+    CHECK(contains(m4fw("operators").out, "rms_norm"));
+    const auto used = nlohmann::json::parse(m4fw("operators --json " + folder.string()).out);
+    CHECK(used.size() == 9);
+    CHECK(used.at(0).at("uses") == 2);
+
+    const Ran good = m4fw("verify " + folder.string());
+    CHECK(good.status == 0);
+    CHECK(contains(good.out, digest));
+    CHECK(good.err.empty());  // no progress where there is no terminal
+
+    auto shard = read_file(folder / "seg-000.m4w");
+    shard.at(77) ^= std::byte{1};
+    write_file(folder / "seg-000.m4w", shard);
+    check_failure(m4fw("verify " + folder.string()), 1,
+                  "seg-000.m4w: chunk 0 (bytes 0..2097151): digest does not match");
+    const Ran json = m4fw("verify --json " + folder.string());
+    CHECK(json.status == 1);
+    CHECK(nlohmann::json::parse(json.out).at("reason") == "digest does not match");
+
+    auto manifest = read_file(folder / "manifest.m4m");
+    manifest.at(64) = std::byte{0x1b};
+    write_file(folder / "manifest.m4m", manifest);
+    check_failure(m4fw("inspect " + folder.string()), 1, "manifest.m4m: header.name (byte 64)");
+    check_failure(m4fw("operators " + (temp / "absent").string()), 1, "absent: cannot open");
+}
+
+TEST_CASE("m4fw: standard output that cannot be written is a failure") {
+    const std::string command = build_root() + "/bin/m4fw operators >/dev/full 2>/dev/null";
+    CHECK(WEXITSTATUS(std::system(command.c_str())) == 1);
+}
+
+TEST_CASE("m4fw: every packing of one checkpoint has one source digest") {
+    const std::string data = shared_data();
+    if (data.empty()) {
+        M4_SKIP("needs the reference data");
+    }
+    const TempFolder temp;
+    std::string source_digest;
+    for (const char* from : {"stories260K.f32.gguf", "stories260K.f16.gguf", "hf"}) {
+        for (const char* stored : {"f32", "f16"}) {
+            const auto out = (temp / "image").string();
+            const Ran packed = m4fw("pack --json --force --from " + data + "/stories260K/" + from +
+                                    " --out " + out + " --quantize " + stored);
+            CAPTURE(packed.err);
+            REQUIRE(packed.status == 0);
+            const auto shown = nlohmann::json::parse(m4fw("inspect --json " + out).out);
+            CHECK(shown.at("digest") == nlohmann::json::parse(packed.out).at("digest"));
+            const std::string digest = shown.at("parts").at(0).at("source_digest");
+            CHECK((source_digest.empty() || source_digest == digest));
+            source_digest = digest;
+            CHECK(m4fw("verify " + out).status == 0);
+        }
+    }
+    check_failure(m4fw("pack --from /nonexistent --out " + (temp / "new").string()), 1,
+                  "/nonexistent");
+    CHECK_FALSE(std::filesystem::exists(temp / "new"));
+}
