@@ -201,12 +201,12 @@ void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
     for (const Chunk& chunk : chunks) {
         const auto& sequence = static_cast<const KvSequence&>(*chunk.sequence);
         std::uint32_t position = sequence.length();
-        for (const std::uint32_t token : chunk.tokens) {
-            words[layout.token_ids + row] = token;
+        for (std::size_t i = 0; i < chunk.tokens.size(); ++i) {
+            words[layout.token_ids + row] = chunk.tokens[i];
             words[layout.positions + row] = position++;
             words[layout.kv_bases + row] = sequence.region().first_unit;
             words[layout.kv_capacities + row] = sequence.region().positions;
-            const bool last = &token == &chunk.tokens.back();
+            const bool last = i + 1 == chunk.tokens.size();
             if (chunk.logits == Logits::all || (chunk.logits == Logits::last && last)) {
                 words[layout.output_rows + output++] = row;
             }

@@ -91,14 +91,182 @@ double largest_difference(const A& a, const B& b) {
 
 }  // namespace
 
-TEST_CASE("engine: agrees with the reference") {
+TEST_CASE("engine: models of many shapes agree with the reference, in any chunks") {
+    M4_NEEDS_DEVICE();
+    struct Case {
+        const char* name;
+        TinyDims dims;
+    };
+    const std::vector<Case> cases = {
+        {"plain", {}},
+        {"tied, biases", {.tied = true, .query_bias = true}},
+        {"odd sizes",
+         {.vocabulary = 301,
+          .hidden = 20,
+          .layers = 3,
+          .heads = 3,
+          .kv_heads = 1,
+          .head_dim = 20,
+          .rotated = 12,
+          .feed_forward = 43}},
+        {"heads that fill no unit",
+         {.hidden = 36, .heads = 4, .kv_heads = 4, .head_dim = 6, .rotated = 4, .fine_rows = 1}},
+        {"f16 weights", {.hidden = 44, .feed_forward = 172, .stored = M4_DTYPE_F16}},
+    };
+    for (const Case& c : cases) {
+        CAPTURE(c.name);
+        Fixture fixture{c.dims};
+        const Tokens tokens = fixture.random_tokens(45);
+        const auto expected = reference_logits(fixture.model(), tokens);
+        CHECK(largest_difference(fixture.run(tokens, 32), expected) < 1e-3);
+        CHECK(largest_difference(fixture.run(tokens, 7), expected) < 1e-3);
+        CHECK(largest_difference(fixture.run(tokens, 1), expected) < 1e-3);
+    }
+}
+
+TEST_CASE("engine: an F16 cache stays close") {
+    M4_NEEDS_DEVICE();
+    Fixture fixture{TinyDims{}, test_options(KvType::f16)};
+    const Tokens tokens = fixture.random_tokens(45);
+    const auto expected = reference_logits(fixture.model(), tokens);
+    CHECK(largest_difference(fixture.run(tokens, 32), expected) < 2e-2);
+    CHECK(largest_difference(fixture.run(tokens, 1), expected) < 2e-2);
+}
+
+TEST_CASE("engine: several sequences in a step are as each alone") {
     M4_NEEDS_DEVICE();
     Fixture fixture{TinyDims{}};
-    const Tokens tokens = fixture.random_tokens(20);
+    Engine& engine = fixture.engine();
+    const Tokens a = fixture.random_tokens(13, 1);
+    const Tokens b = fixture.random_tokens(9, 2);
+    const Tokens c = fixture.random_tokens(4, 3);
+    const auto alone_a = fixture.run(a, 32);
+    const auto alone_b = fixture.run(b, 32);
+    const auto alone_c = fixture.run(c, 32);
+
+    const auto in_a = engine.create_sequence(64);
+    const auto in_b = engine.create_sequence(100);
+    const auto in_c = engine.create_sequence(7);
+    const Chunk start{in_a.get(), std::span(a).first(6), Logits::none};
+    CHECK(engine.step({&start, 1}).empty());
+    const std::vector<Chunk> mixed = {{in_b.get(), b, Logits::all},
+                                      {in_a.get(), std::span(a).subspan(6), Logits::last},
+                                      {in_c.get(), c, Logits::all}};
+    const auto logits = engine.step(mixed);
+    const std::size_t vocabulary = engine.vocabulary();
+    REQUIRE(logits.size() == (9 + 1 + 4) * vocabulary);
+    CHECK(largest_difference(logits.first(9 * vocabulary), alone_b) < 1e-4);
+    CHECK(largest_difference(logits.subspan(9 * vocabulary, vocabulary),
+                             std::span(alone_a).last(vocabulary)) < 1e-4);
+    CHECK(largest_difference(logits.subspan(10 * vocabulary), alone_c) < 1e-4);
+    CHECK(in_a->length() == 13);
+    CHECK(in_b->length() == 9);
+    CHECK(in_c->length() == 4);
+    CHECK(in_c->capacity() == 7);
+}
+
+TEST_CASE("engine: rewind goes another way from an earlier token") {
+    M4_NEEDS_DEVICE();
+    Fixture fixture{TinyDims{}};
+    Engine& engine = fixture.engine();
+    Tokens tokens = fixture.random_tokens(12);
+    const auto sequence = engine.create_sequence(32);
+    const Chunk whole{sequence.get(), tokens, Logits::last};
+    engine.step({&whole, 1});
+    CHECK_THROWS_AS(sequence->rewind(13), std::invalid_argument);
+    sequence->rewind(5);
+    CHECK(sequence->length() == 5);
+    tokens.resize(5);
+    const Tokens other = fixture.random_tokens(4, 9);
+    tokens.insert(tokens.end(), other.begin(), other.end());
+    const Chunk again{sequence.get(), other, Logits::all};
+    const auto logits = engine.step({&again, 1});
     const auto expected = reference_logits(fixture.model(), tokens);
-    CHECK(largest_difference(fixture.run(tokens, 20), expected) < 1e-3);
-    CHECK(largest_difference(fixture.run(tokens, 1), expected) < 1e-3);
-    CHECK(largest_difference(fixture.run(tokens, 7), expected) < 1e-3);
+    CHECK(largest_difference(logits, std::span(expected).subspan(5 * engine.vocabulary())) < 1e-3);
+}
+
+TEST_CASE("engine: the pool runs out, is freed, and old content is never seen") {
+    M4_NEEDS_DEVICE();
+    Options options = test_options();
+    // 2 layers x 2 heads x 16 floats x keys and values = 512 bytes a position.
+    options.kv_pool_bytes = 2 * 64 * 512 + 100;
+    Fixture fixture{TinyDims{}, options};
+    Engine& engine = fixture.engine();
+    CHECK(engine.report().kv_pool_bytes == 2 * 64 * 512 + 96);
+    auto first = engine.create_sequence(10);
+    REQUIRE(first);
+    CHECK(engine.kv_used_bytes() == 64 * 512);
+    auto second = engine.create_sequence(64);
+    REQUIRE(second);
+    CHECK(engine.create_sequence(1) == nullptr);
+    const Tokens tokens = fixture.random_tokens(10);
+    for (auto* sequence : {first.get(), second.get()}) {
+        const Chunk chunk{sequence, tokens, Logits::none};
+        engine.step({&chunk, 1});
+    }
+    first.reset();
+    second.reset();
+    CHECK(engine.kv_used_bytes() == 0);
+    const Tokens others = fixture.random_tokens(20, 5);
+    CHECK(largest_difference(fixture.run(others, 3), reference_logits(fixture.model(), others)) <
+          1e-3);
+}
+
+TEST_CASE("engine: broken preconditions change nothing") {
+    M4_NEEDS_DEVICE();
+    Fixture fixture{TinyDims{}};
+    Engine& engine = fixture.engine();
+    CHECK_THROWS_AS((void)engine.create_sequence(0), std::invalid_argument);
+    CHECK_THROWS_AS((void)engine.create_sequence(engine.context_length() + 1),
+                    std::invalid_argument);
+    const auto sequence = engine.create_sequence(8);
+    const auto other = engine.create_sequence(64);
+    const Tokens tokens = fixture.random_tokens(40);
+    const Tokens outside = {engine.vocabulary()};
+    const std::span all(tokens);
+    const std::vector<std::vector<Chunk>> bad = {
+        {{nullptr, all.first(1)}},
+        {{sequence.get(), {}}},
+        {{sequence.get(), outside}},
+        {{sequence.get(), all.first(9)}},                                // no room
+        {{other.get(), all.first(33)}},                                  // past max_step_rows
+        {{other.get(), all.first(30)}, {sequence.get(), all.first(3)}},  // likewise
+        {{sequence.get(), all.first(1)}, {sequence.get(), all.subspan(1, 1)}},  // twice
+        {{other.get(), all.first(2)}, {sequence.get(), outside}},
+    };
+    for (std::size_t i = 0; i < bad.size(); ++i) {
+        CAPTURE(i);
+        CHECK_THROWS_AS(engine.step(bad[i]), std::invalid_argument);
+        CHECK(sequence->length() == 0);
+        CHECK(other->length() == 0);
+    }
+    Fixture stranger{TinyDims{}};
+    const auto strange = stranger.engine().create_sequence(8);
+    const Chunk chunk{strange.get(), all.first(1)};
+    CHECK_THROWS_AS(engine.step({&chunk, 1}), std::invalid_argument);
+    CHECK(engine.step({}).empty());
+    const Chunk good{sequence.get(), all.first(8)};
+    CHECK(engine.step({&good, 1}).size() == engine.vocabulary());
+}
+
+TEST_CASE("engine: weights of several shards are read where they are mapped") {
+    M4_NEEDS_DEVICE();
+    // More than 2 MiB of weights, so more than one shard of the test's size.
+    Fixture fixture{{.vocabulary = 1000,
+                     .hidden = 256,
+                     .layers = 2,
+                     .heads = 4,
+                     .kv_heads = 2,
+                     .head_dim = 64,
+                     .rotated = 64,
+                     .feed_forward = 300}};
+    const engine::DeviceReport& report = fixture.engine().report();
+    CHECK(report.weight_bytes > M4_IMAGE_CHUNK_BYTES);
+    const bool imported = report.weights_import == "host_pointer";
+    CHECK((imported ? report.copied_bytes == 0 : report.copied_bytes >= report.weight_bytes));
+    const Tokens tokens = fixture.random_tokens(9);
+    CHECK(largest_difference(fixture.run(tokens, 5), reference_logits(fixture.model(), tokens)) <
+          1e-3);
 }
 
 }  // namespace m4::test
