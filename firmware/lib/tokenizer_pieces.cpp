@@ -98,19 +98,20 @@ void PieceTable::check_pieces() const {
         fail("the offsets do not span the text");
     }
     for (std::uint32_t id = 0; id < count_; ++id) {
-        const auto at = "piece " + std::to_string(id);
+        const auto refuse = [this, id](const std::string& reason) {
+            fail("piece " + std::to_string(id) + ": " + reason);
+        };
         if (offsets_[id + 1] < offsets_[id] || offsets_[id + 1] > root_->text()->size()) {
-            fail(at + ": its offset is out of order");
+            refuse("its offset is out of order");
         }
         if (kinds_[id] < fb::PieceKind::normal || kinds_[id] > fb::PieceKind::byte) {
-            fail(at + ": kind " + std::to_string(static_cast<unsigned>(kinds_[id])) +
-                 " is not known");
+            refuse("kind " + std::to_string(static_cast<unsigned>(kinds_[id])) + " is not known");
         }
         if (std::isnan(scores_[id])) {  // would break the order of merges
-            fail(at + ": its score is not a number");
+            refuse("its score is not a number");
         }
         if (kinds_[id] == fb::PieceKind::byte && !byte_of_piece(text(id))) {
-            fail(at + ": its text is not <0xNN>");
+            refuse("its text is not <0xNN>");
         }
     }
 }
