@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+// m4ctl doctor: is everything in place, from the socket down to the device?
+#include <sys/stat.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "commands.hpp"
+#include "print.hpp"
+
+namespace m4ctl {
+
+namespace {
+
+constexpr double kPatienceS = 30;
+constexpr char kDeviceNode[] = "/dev/m4/backbone";
+
+struct Check {
+    enum class Result { kOk, kWarn, kFail };
+    std::string name;
+    Result result = Result::kOk;
+    std::string detail;
+};
+
+const char* result_name(Check::Result result) {
+    switch (result) {
+        case Check::Result::kOk:
+            return "ok";
+        case Check::Result::kWarn:
+            return "warn";
+        default:
+            return "fail";
+    }
+}
+
+Check warn_unless(bool good, const char* name, const std::string& detail) {
+    return {name, good ? Check::Result::kOk : Check::Result::kWarn, detail};
+}
+
+Check check_device_node() {
+    struct stat info = {};
+    const bool there = ::stat(kDeviceNode, &info) == 0 && S_ISCHR(info.st_mode);
+    return warn_unless(there, "kernel",
+                       there ? std::string(kDeviceNode) + " is there"
+                             : std::string("no ") + kDeviceNode + ": m4.ko has loaded no image");
+}
+
+bool is_software_device(const Status& s) {
+    const std::string name = std::string(s.device_name) + " " + s.driver_name;
+    return name.find("llvmpipe") != std::string::npos ||
+           name.find("lavapipe") != std::string::npos ||
+           name.find("SwiftShader") != std::string::npos;
+}
+
+std::vector<Check> check_status(const Status& s) {
+    std::vector<Check> checks;
+    checks.push_back(
+        warn_unless(std::string(s.server_version) == m4_version(), "version",
+                    std::string("m4d ") + s.server_version + ", this library " + m4_version()));
+    checks.push_back(warn_unless(!is_software_device(s), "device",
+                                 is_software_device(s)
+                                     ? std::string(s.device_name) + ": software, not a GPU"
+                                     : std::string(s.device_name)));
+    checks.push_back(warn_unless(
+        s.copied_bytes == 0, "weights",
+        s.copied_bytes == 0 ? "used where they are mapped (" + std::string(s.weights_import) + ")"
+                            : size_text(s.copied_bytes) + " of " + size_text(s.weight_bytes) +
+                                  " copied (" + s.weights_import + ")"));
+    checks.push_back(
+        warn_unless(s.kv_used_bytes < s.kv_pool_bytes, "KV cache",
+                    size_text(s.kv_used_bytes) + " of " + size_text(s.kv_pool_bytes) + " used"));
+    return checks;
+}
+
+Check check_source(const ModelInfo& m) {
+    const bool device = std::string(m.source) == "device";
+    return warn_unless(device, "image",
+                       std::string(m.name) + " " + m.version +
+                           (device ? " from the device, verified by the kernel"
+                                   : " from a folder: m4d verified it, no kernel pins it"));
+}
+
+/// Runs one step; what it throws is a failed check and ends the examination.
+template <typename Step>
+bool examine(std::vector<Check>& checks, const char* name, Step&& step) {
+    try {
+        step();
+        return true;
+    } catch (const Failure& failure) {
+        checks.push_back({name, Check::Result::kFail, failure.what()});
+        return false;
+    }
+}
+
+std::vector<Check> examine_all(Global global) {
+    if (global.timeout_s == 0) {
+        global.timeout_s = kPatienceS;
+    }
+    std::vector<Check> checks;
+    Client client;
+    const bool reached = examine(checks, "socket", [&] {
+        client = connect(global);
+        checks.push_back({"socket", Check::Result::kOk, "the service answers"});
+        checks.push_back({"protocol", Check::Result::kOk, "both sides speak it"});
+    });
+    if (reached) {
+        examine(checks, "status", [&] {
+            const auto found = check_status(status(client));
+            checks.insert(checks.end(), found.begin(), found.end());
+        });
+        examine(checks, "image", [&] { checks.push_back(check_source(model_info(client))); });
+    }
+    checks.push_back(check_device_node());
+    return checks;
+}
+
+int doctor(const Global& global) {
+    const std::vector<Check> checks = examine_all(global);
+    bool good = true;
+    nlohmann::json list = nlohmann::json::array();
+    std::vector<std::pair<std::string, std::string>> pairs;
+    for (const Check& check : checks) {
+        good = good && check.result != Check::Result::kFail;
+        list.push_back({{"name", check.name},
+                        {"result", result_name(check.result)},
+                        {"detail", check.detail}});
+        std::string head = result_name(check.result);
+        head.resize(6, ' ');
+        pairs.emplace_back(head + check.name, check.detail);
+    }
+    if (global.json) {
+        print_json({{"ok", good}, {"checks", std::move(list)}});
+    } else {
+        print_pairs(pairs);
+    }
+    return good ? kExitOk : kExitFailed;
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, const Global& global, Action& action) {
+    app.add_subcommand("doctor", "Check the way from the socket to the device")
+        ->callback([&global, &action] { action = [&global] { return doctor(global); }; });
+}
+
+}  // namespace m4ctl

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT
+// m4ctl run: a prompt in, its continuation out as it comes.
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "commands.hpp"
+#include "print.hpp"
+
+namespace m4ctl {
+
+namespace {
+
+struct RunOptions {
+    std::string prompt;
+    bool prompt_given = false;
+    bool greedy = false;
+    bool ignore_eos = false;
+    bool stats = false;
+    uint32_t max_tokens = 256;
+    uint64_t seed = 0;
+    float temperature = 0.8F;
+    uint32_t top_k = 0;
+    float top_p = 0.95F;
+    std::vector<std::string> stop;
+};
+
+/// From here to the end of the scope Ctrl-C is a readable descriptor.
+class Interrupt {
+   public:
+    Interrupt() {
+        sigset_t signals;
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGINT);
+        if (::sigprocmask(SIG_BLOCK, &signals, &before_) != 0) {
+            throw Failure(kExitFailed, std::string("sigprocmask: ") + std::strerror(errno));
+        }
+        fd_ = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+        if (fd_ < 0) {
+            throw Failure(kExitFailed, std::string("signalfd: ") + std::strerror(errno));
+        }
+    }
+    ~Interrupt() {
+        ::close(fd_);
+        ::sigprocmask(SIG_SETMASK, &before_, nullptr);
+    }
+    Interrupt(const Interrupt&) = delete;
+    Interrupt& operator=(const Interrupt&) = delete;
+
+    [[nodiscard]] int fd() const { return fd_; }
+    /// True once for each signal.
+    [[nodiscard]] bool take() const {
+        signalfd_siginfo info;
+        return ::read(fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info);
+    }
+
+   private:
+    int fd_ = -1;
+    sigset_t before_;
+};
+
+struct Outcome {
+    std::string text;
+    std::vector<uint32_t> ids;
+    int finish = M4_FINISH_NONE;
+    m4_usage usage = M4_INIT(m4_usage);
+    bool interrupted = false;
+};
+
+const char* finish_name(int finish) {
+    switch (finish) {
+        case M4_FINISH_EOS:
+            return "eos";
+        case M4_FINISH_LENGTH:
+            return "length";
+        case M4_FINISH_STOP:
+            return "stop";
+        case M4_FINISH_CONTEXT:
+            return "context";
+        case M4_FINISH_CANCELLED:
+            return "cancelled";
+        default:
+            return "none";
+    }
+}
+
+/// Waits for the service or for Ctrl-C; true when the user wants to end.
+bool wait(const Client& client, const Interrupt& interrupt, double timeout_s) {
+    pollfd entries[2] = {{m4_client_fd(client.get()), m4_client_events(client.get()), 0},
+                         {interrupt.fd(), POLLIN, 0}};
+    const int limit_ms = timeout_s > 0 ? static_cast<int>(timeout_s * 1000) : -1;
+    const int ready = ::poll(entries, 2, limit_ms);
+    if (ready == 0) {
+        throw Failure(kExitFailed, m4_strerror(M4_E_TIMEOUT));
+    }
+    if (ready < 0 && errno != EINTR) {
+        throw Failure(kExitFailed, std::string("poll: ") + std::strerror(errno));
+    }
+    return interrupt.take();
+}
+
+/// Takes the stream to its end, printing unless `printer` is null.
+void follow(const Client& client, const Stream& stream, const Global& global,
+            const TextPrinter* printer, Outcome& outcome) {
+    const Interrupt interrupt;
+    while (outcome.finish == M4_FINISH_NONE) {
+        m4_event event = M4_INIT(m4_event);
+        const int code = m4_stream_next(stream.get(), 0, &event);
+        if (code == M4_E_WOULD_BLOCK) {
+            if (wait(client, interrupt, global.timeout_s)) {
+                if (outcome.interrupted) {
+                    return;  // the second time: at once
+                }
+                outcome.interrupted = true;
+                check(m4_stream_cancel(stream.get()), client.get());
+            }
+            check(m4_client_dispatch(client.get()), client.get());
+            continue;
+        }
+        check(code, client.get());
+        outcome.ids.insert(outcome.ids.end(), event.ids, event.ids + event.id_count);
+        outcome.finish = event.finish;
+        const std::string_view text(event.text, event.text_bytes);
+        if (printer != nullptr) {
+            printer->print(text);
+        } else {
+            outcome.text += text;
+        }
+    }
+    check(m4_stream_usage(stream.get(), &outcome.usage), client.get());
+}
+
+/// Tokens after the first one, per second of decoding; none to tell of fewer.
+std::optional<double> decode_rate(const m4_usage& usage) {
+    if (usage.output_tokens < 2 || usage.total_us <= usage.ttft_us) {
+        return std::nullopt;
+    }
+    return (usage.output_tokens - 1) * 1e6 / static_cast<double>(usage.total_us - usage.ttft_us);
+}
+
+nlohmann::json to_json(const Outcome& outcome) {
+    const m4_usage& usage = outcome.usage;
+    nlohmann::json figures = {{"prompt_tokens", usage.prompt_tokens},
+                              {"cached_tokens", usage.cached_tokens},
+                              {"output_tokens", usage.output_tokens},
+                              {"queue_us", usage.queue_us},
+                              {"ttft_us", usage.ttft_us},
+                              {"total_us", usage.total_us},
+                              {"tokens_per_second", nullptr}};
+    if (const auto rate = decode_rate(usage)) {
+        figures["tokens_per_second"] = *rate;
+    }
+    return {{"text", outcome.text},
+            {"ids", outcome.ids},
+            {"finish", finish_name(outcome.finish)},
+            {"usage", figures}};
+}
+
+/// To stderr, which keeps stdout the continuation's alone.
+void print_stats(const Outcome& outcome) {
+    const m4_usage& usage = outcome.usage;
+    const auto row = [](const char* name, const std::string& value) {
+        (void)std::fprintf(stderr, "%-15s %12s\n", name, value.c_str());
+    };
+    row("prompt tokens", std::to_string(usage.prompt_tokens));
+    row("  not computed", std::to_string(usage.cached_tokens));
+    row("output tokens", std::to_string(usage.output_tokens));
+    row("queued", time_text(usage.queue_us));
+    row("first token", time_text(usage.ttft_us));
+    row("total", time_text(usage.total_us));
+    if (const auto rate = decode_rate(usage)) {
+        row("tokens/second", fixed(*rate, 1));
+    }
+    row("finish", finish_name(outcome.finish));
+}
+
+int run(const Global& global, const RunOptions& options) {
+    const std::string prompt = text_or_stdin(options.prompt, options.prompt_given, "a prompt");
+    const Client client = connect(global);
+    const Session session = create_session(client);
+    check(m4_session_append_text(session.get(), prompt.data(), prompt.size(), M4_ADD_SPECIAL),
+          client.get());
+
+    std::vector<const char*> stop;
+    for (const std::string& text : options.stop) {
+        stop.push_back(text.c_str());
+    }
+    m4_generate_options generate = M4_INIT(m4_generate_options);
+    generate.max_tokens = options.max_tokens;
+    generate.seed = options.seed;
+    generate.stop = stop.data();
+    generate.stop_count = stop.size();
+    generate.ignore_eos = options.ignore_eos ? 1 : 0;
+    if (!options.greedy) {
+        generate.temperature = options.temperature;
+        generate.top_k = options.top_k;
+        generate.top_p = options.top_p;
+    }
+    m4_stream* raw = nullptr;
+    check(m4_generate(session.get(), &generate, &raw), client.get());
+    const Stream stream(raw);
+
+    const TextPrinter printer;
+    Outcome outcome;
+    follow(client, stream, global, global.json ? nullptr : &printer, outcome);
+    if (global.json) {
+        print_json(to_json(outcome));
+    } else {
+        printer.finish();
+    }
+    if (options.stats) {
+        print_stats(outcome);
+    }
+    return outcome.interrupted ? kExitInterrupted : kExitOk;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, const Global& global, Action& action) {
+    CLI::App* command = app.add_subcommand("run", "Print the continuation of a prompt");
+    auto options = std::make_shared<RunOptions>();
+    CLI::Option* prompt =
+        command->add_option("prompt", options->prompt, "The text to continue; - or none: stdin")
+            ->type_name("TEXT");
+    CLI::Option* greedy =
+        command->add_flag("--greedy", options->greedy, "Always the likeliest token");
+    command->add_option("--max-tokens", options->max_tokens, "Stop after N tokens; 0: context full")
+        ->type_name("N")
+        ->capture_default_str();
+    command->add_option("--seed", options->seed, "Same seed, same text; 0: a new one")
+        ->type_name("S");
+    command->add_option("--temperature", options->temperature, "Sampling temperature")
+        ->type_name("T")
+        ->check(CLI::Range(0.0, 100.0).description(""))
+        ->excludes(greedy)
+        ->capture_default_str();
+    command->add_option("--top-k", options->top_k, "Sample from the K likeliest; 0: all")
+        ->type_name("K")
+        ->excludes(greedy);
+    command->add_option("--top-p", options->top_p, "Sample from the likeliest of this mass")
+        ->type_name("P")
+        ->check(CLI::Range(0.0, 1.0).description(""))
+        ->excludes(greedy)
+        ->capture_default_str();
+    command->add_option("--stop", options->stop, "End before this text; repeatable")
+        ->type_name("TEXT")
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->allow_extra_args(false);
+    command->add_flag("--ignore-eos", options->ignore_eos, "Go on past the end token");
+    command->add_flag("--stats", options->stats, "Token counts and times on stderr");
+    command->callback([&global, &action, options, prompt] {
+        options->prompt_given = prompt->count() > 0;
+        action = [&global, options] { return run(global, *options); };
+    });
+}
+
+}  // namespace m4ctl

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+#include <nlohmann/json.hpp>
+
+#include "commands.hpp"
+#include "print.hpp"
+
+namespace m4ctl {
+
+namespace {
+
+nlohmann::json to_json(const Status& s) {
+    return {
+        {"server_version", s.server_version},
+        {"device_name", s.device_name},
+        {"driver_name", s.driver_name},
+        {"driver_info", s.driver_info},
+        {"weights_import", s.weights_import},
+        {"kv_cache_type", s.kv_cache_type},
+        {"weight_bytes", s.weight_bytes},
+        {"copied_bytes", s.copied_bytes},
+        {"kv_pool_bytes", s.kv_pool_bytes},
+        {"kv_used_bytes", s.kv_used_bytes},
+        {"uptime_ms", s.uptime_ms},
+        {"start_to_ready_ms", s.start_to_ready_ms},
+        {"tokens_prompt", s.tokens_prompt},
+        {"tokens_generated", s.tokens_generated},
+        {"clients", s.clients},
+        {"sessions", s.sessions},
+        {"requests_active", s.requests_active},
+        {"requests_queued", s.requests_queued},
+    };
+}
+
+void print(const Status& s) {
+    const std::string weights = size_text(s.weight_bytes) + " by " + s.weights_import + ", " +
+                                size_text(s.copied_bytes) + " copied";
+    const std::string kv = size_text(s.kv_used_bytes) + " of " + size_text(s.kv_pool_bytes) +
+                           " used, " + s.kv_cache_type;
+    print_pairs({
+        {"service", std::string("m4d ") + s.server_version + ", up " +
+                        time_text(s.uptime_ms * 1000) + ", ready after " +
+                        time_text(s.start_to_ready_ms * 1000)},
+        {"device", s.device_name},
+        {"driver", std::string(s.driver_name) + " " + s.driver_info},
+        {"weights", weights},
+        {"KV cache", kv},
+        {"tokens", std::to_string(s.tokens_prompt) + " prompt, " +
+                       std::to_string(s.tokens_generated) + " generated"},
+        {"clients", std::to_string(s.clients) + ", sessions " + std::to_string(s.sessions)},
+        {"requests", std::to_string(s.requests_active) + " active, " +
+                         std::to_string(s.requests_queued) + " queued"},
+    });
+}
+
+}  // namespace
+
+void add_status(CLI::App& app, const Global& global, Action& action) {
+    CLI::App* command = app.add_subcommand("status", "What serves, where, and how busy it is");
+    command->callback([&global, &action] {
+        action = [&global] {
+            const Status now = status(connect(global));
+            if (global.json) {
+                print_json(to_json(now));
+            } else {
+                print(now);
+            }
+            return kExitOk;
+        };
+    });
+}
+
+}  // namespace m4ctl
