@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+#include "fake_backend.hpp"
+
+#include <cstdlib>
+#include <set>
+#include <stdexcept>
+
+namespace m4::test {
+
+std::vector<std::uint32_t> ByteText::encode(std::string_view text, bool add_special) const {
+    std::vector<std::uint32_t> ids;
+    if (add_special) {
+        ids.push_back(kBos);
+    }
+    for (const char c : text) {
+        ids.push_back(kFirstByte + static_cast<unsigned char>(c));
+    }
+    return ids;
+}
+
+std::string ByteText::decode(std::span<const std::uint32_t> ids) const {
+    std::string text;
+    for (const std::uint32_t id : ids) {
+        text += piece(id, text.empty());
+    }
+    return text;
+}
+
+std::string ByteText::piece(std::uint32_t id, bool /*first*/) const {
+    return is_control(id) ? std::string{} : std::string(1, static_cast<char>(id - kFirstByte));
+}
+
+std::uint32_t next_letter(std::span<const std::uint32_t> history) {
+    std::uint64_t hash = 14695981039346656037ULL;
+    for (const std::uint32_t id : history) {
+        hash = (hash ^ id) * 1099511628211ULL;
+    }
+    return ByteText::kFirstByte + 'a' + static_cast<std::uint32_t>((hash >> 20) % 26);
+}
+
+Rule follow(std::string script) {
+    return [script = std::move(script)](std::span<const std::uint32_t> history) {
+        return ByteText::kFirstByte +
+               static_cast<unsigned char>(script[history.size() % script.size()]);
+    };
+}
+
+std::string continuation(const Rule& rule, std::string_view prompt, std::size_t count) {
+    const ByteText text;
+    std::vector<std::uint32_t> history = text.encode(prompt, false);
+    for (std::size_t i = 0; i < count; ++i) {
+        history.push_back(rule(history));
+    }
+    return text.decode(std::span(history).subspan(prompt.size()));
+}
+
+float fake_logit(std::uint32_t next, std::uint32_t id) {
+    const auto distance = (id + ByteText::kVocabulary - next) % ByteText::kVocabulary;
+    return -0.25F * static_cast<float>(distance);
+}
+
+std::uint32_t StepRecord::rows() const {
+    std::uint32_t rows = 0;
+    for (const Part& part : parts) {
+        rows += part.rows;
+    }
+    return rows;
+}
+
+std::uint32_t StepRecord::rows_of(const engine::Sequence* sequence) const {
+    for (const Part& part : parts) {
+        if (part.sequence == sequence) {
+            return part.rows;
+        }
+    }
+    return 0;
+}
+
+void Gate::close() {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+}
+
+void Gate::open() {
+    {
+        const std::lock_guard lock(mutex_);
+        closed_ = false;
+    }
+    changed_.notify_all();
+}
+
+void Gate::pass() {
+    std::unique_lock lock(mutex_);
+    waiting_ = closed_;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return !closed_; });
+    waiting_ = false;
+}
+
+void Gate::await_arrival() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return waiting_; });
+}
+
+class FakeBackend::FakeSequence final : public engine::Sequence {
+   public:
+    FakeSequence(FakeBackend& backend, std::uint32_t capacity)
+        : backend_(&backend), capacity_(capacity) {
+        backend_->used_tokens_ += capacity_;
+    }
+    ~FakeSequence() override { backend_->used_tokens_ -= capacity_; }
+
+    [[nodiscard]] std::uint32_t capacity() const override { return capacity_; }
+    [[nodiscard]] std::uint32_t length() const override {
+        return static_cast<std::uint32_t>(history.size());
+    }
+    void rewind(std::uint32_t length) override {
+        if (length > history.size()) {
+            throw std::logic_error("rewind forward");
+        }
+        history.resize(length);
+    }
+
+    std::vector<std::uint32_t> history;
+
+   private:
+    FakeBackend* backend_;
+    std::uint32_t capacity_;
+};
+
+FakeBackend::~FakeBackend() {
+    if (used_tokens_ != 0) {
+        std::abort();  // a sequence outlived its engine
+    }
+}
+
+std::unique_ptr<engine::Sequence> FakeBackend::create_sequence(std::uint32_t capacity) {
+    if (capacity == 0 || capacity > options_.context_length) {
+        throw std::logic_error("bad capacity");
+    }
+    if (used_tokens_ + capacity > options_.pool_tokens) {
+        return nullptr;
+    }
+    return std::make_unique<FakeSequence>(*this, capacity);
+}
+
+std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks) {
+    if (options_.gate) {
+        options_.gate->pass();
+    }
+    if (lost_) {
+        throw engine::DeviceError("the fake device is lost");
+    }
+    logits_.clear();
+    StepRecord record;
+    std::set<const engine::Sequence*> seen;
+    for (const engine::Chunk& chunk : chunks) {
+        auto& sequence = dynamic_cast<FakeSequence&>(*chunk.sequence);
+        const bool fits =
+            !chunk.tokens.empty() && sequence.length() + chunk.tokens.size() <= sequence.capacity();
+        if (!fits || !seen.insert(chunk.sequence).second) {
+            throw std::logic_error("bad chunk");
+        }
+        record.parts.push_back({chunk.sequence, sequence.length(),
+                                static_cast<std::uint32_t>(chunk.tokens.size()), chunk.logits});
+        for (std::size_t row = 0; row < chunk.tokens.size(); ++row) {
+            sequence.history.push_back(chunk.tokens[row]);
+            const bool wanted =
+                chunk.logits == engine::Logits::all ||
+                (chunk.logits == engine::Logits::last && row + 1 == chunk.tokens.size());
+            if (!wanted) {
+                continue;
+            }
+            const std::uint32_t next = options_.rule(sequence.history);
+            for (std::uint32_t id = 0; id < ByteText::kVocabulary; ++id) {
+                logits_.push_back(fake_logit(next, id));
+            }
+        }
+    }
+    if (record.rows() == 0 || record.rows() > options_.max_step_rows) {
+        throw std::logic_error("bad number of rows");
+    }
+    steps_.push_back(std::move(record));
+    return logits_;
+}
+
+}  // namespace m4::test

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sched/backend.hpp"
+
+/// A model without a GPU, for tests of everything above the engine: it
+/// remembers what it was fed and answers by a rule, so a token lost, doubled
+/// or fed to the wrong sequence shows in what comes out.
+namespace m4::test {
+
+/// One token a byte: id = kFirstByte + byte, after three control tokens.
+class ByteText final : public sched::TextModel {
+   public:
+    static constexpr std::uint32_t kBos = 0;
+    static constexpr std::uint32_t kEos = 1;
+    static constexpr std::uint32_t kFirstByte = 3;
+    static constexpr std::uint32_t kVocabulary = kFirstByte + 256;
+
+    [[nodiscard]] std::vector<std::uint32_t> encode(std::string_view text,
+                                                    bool add_special) const override;
+    [[nodiscard]] std::string decode(std::span<const std::uint32_t> ids) const override;
+    [[nodiscard]] std::string piece(std::uint32_t id, bool first) const override;
+    [[nodiscard]] bool is_control(std::uint32_t id) const override { return id < kFirstByte; }
+    [[nodiscard]] std::uint32_t vocabulary() const override { return kVocabulary; }
+    [[nodiscard]] std::int32_t eos_id() const override { return kEos; }
+};
+
+/// The most probable next token after a history.
+using Rule = std::function<std::uint32_t(std::span<const std::uint32_t> history)>;
+
+/// A lower-case letter that depends on every token of the history.
+[[nodiscard]] std::uint32_t next_letter(std::span<const std::uint32_t> history);
+/// Position p of the context continues with byte p of `script`, over and over.
+[[nodiscard]] Rule follow(std::string script);
+/// What greedy generation by `rule` gives.
+[[nodiscard]] std::string continuation(const Rule& rule, std::string_view prompt,
+                                       std::size_t count);
+
+/// Logit of `id` after a history whose next token is `next`: highest for it,
+/// then falling with the distance.
+[[nodiscard]] float fake_logit(std::uint32_t next, std::uint32_t id);
+
+/// What one step was made of.
+struct StepRecord {
+    struct Part {
+        const engine::Sequence* sequence;
+        std::uint32_t begin;
+        std::uint32_t rows;
+        engine::Logits logits;
+    };
+    std::vector<Part> parts;
+    [[nodiscard]] std::uint32_t rows() const;
+    [[nodiscard]] std::uint32_t rows_of(const engine::Sequence* sequence) const;
+};
+
+/// Lets steps through; shared by the test and the engine thread.
+class Gate {
+   public:
+    void close();  ///< the next step waits
+    void open();
+    /// Waits while closed.
+    void pass();
+    /// Until a step waits at the closed gate.
+    void await_arrival();
+
+   private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool closed_ = false;
+    bool waiting_ = false;
+};
+
+struct FakeOptions {
+    std::uint32_t context_length = 256;
+    std::uint32_t max_step_rows = 8;
+    std::uint32_t pool_tokens = 4096;
+    Rule rule = next_letter;
+    std::shared_ptr<Gate> gate;
+};
+
+class FakeBackend final : public sched::Backend {
+   public:
+    explicit FakeBackend(FakeOptions options) : options_(std::move(options)) {}
+    ~FakeBackend() override;
+
+    [[nodiscard]] std::uint32_t context_length() const override { return options_.context_length; }
+    [[nodiscard]] std::uint32_t vocabulary() const override { return ByteText::kVocabulary; }
+    [[nodiscard]] std::uint32_t max_step_rows() const override { return options_.max_step_rows; }
+    [[nodiscard]] std::unique_ptr<engine::Sequence> create_sequence(
+        std::uint32_t capacity) override;
+    [[nodiscard]] std::uint64_t kv_used_bytes() const override { return used_tokens_; }
+    /// Throws std::logic_error where the scheduler breaks the engine's contract.
+    [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks) override;
+
+    /// The next step throws DeviceError. Any thread.
+    void lose() { lost_ = true; }
+    [[nodiscard]] const std::vector<StepRecord>& steps() const { return steps_; }
+
+   private:
+    class FakeSequence;
+    FakeOptions options_;
+    std::uint32_t used_tokens_ = 0;
+    std::atomic<bool> lost_ = false;
+    std::vector<float> logits_;
+    std::vector<StepRecord> steps_;
+};
+
+}  // namespace m4::test
