@@ -16,6 +16,8 @@ using firmware::Operand;
 using firmware::OperandKind;
 
 constexpr std::uint64_t kValueAlignment = 256;
+/// 64 MiB a position: more is a broken image, and no pool would hold it.
+constexpr std::uint64_t kMostPositionUnits = 1U << 22;
 
 bool in_arena(const firmware::Value& value) {
     return value.dtype == M4_DTYPE_F32;
@@ -140,12 +142,18 @@ std::vector<std::uint32_t> used_tensors(const firmware::Program& program) {
 
 KvShape kv_shape(const firmware::Program& program, shaders::Dtype kv_dtype) {
     KvShape shape;
+    std::uint64_t units = 0;
     for (const firmware::State& state : program.states) {
-        shape.states.push_back({shape.position_units, state.kv_heads, state.head_dim});
-        const std::uint32_t head_units =
+        const std::uint64_t head_units =
             ops::divide_up(state.head_dim, ops::unit_elements(kv_dtype));
-        shape.position_units += 2 * state.kv_heads * head_units;  // keys and values
+        shape.states.push_back({static_cast<std::uint32_t>(units), state.kv_heads, state.head_dim});
+        units += std::uint64_t{2} * state.kv_heads * head_units;  // keys and values
+        if (units > kMostPositionUnits) {
+            throw vk::DeviceError("the KV cache of one position takes more than " +
+                                  std::to_string(kMostPositionUnits * ops::kUnitBytes) + " bytes");
+        }
     }
+    shape.position_units = static_cast<std::uint32_t>(units);
     return shape;
 }
 
@@ -186,9 +194,9 @@ ValueLayout lay_out_values(const firmware::Program& program, const ops::StepWord
         place.stride = ops::row_units(place.columns);
         place.rows = value.dims[0];
         if (in_arena(value)) {
-            lifetimes[i].size_bytes =
-                std::uint64_t{ops::StepShape{max_rows, max_rows}.rows(place.rows)} * place.stride *
-                ops::kUnitBytes;
+            const bool symbolic = place.rows.symbol != firmware::Symbol::none;
+            const std::uint64_t rows = std::uint64_t{place.rows.factor} * (symbolic ? max_rows : 1);
+            lifetimes[i].size_bytes = rows * place.stride * ops::kUnitBytes;
         }
     }
     const Placement placement = place_values(lifetimes, kValueAlignment);
@@ -232,6 +240,9 @@ Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware
         Step step;
         step.work = ops::factory(op.code)(context, places);
         step.barrier_before = tracker.needs_barrier(touches_of(op, program, values, max_rows));
+        // The largest step asks for most: what the device refuses shows here.
+        std::vector<ops::Dispatch> largest;
+        step.work->dispatch({max_rows, max_rows}, largest);
         steps_.push_back(std::move(step));
     }
 }

@@ -5,6 +5,9 @@ namespace m4::ops {
 
 namespace {
 
+/// A lane keeps query and output of a whole head in registers.
+constexpr std::uint32_t kWidestHead = 256;
+
 /// Few rows: many lanes share a pair of row and head, so that one token keeps
 /// the device busy. Many rows: fewer lanes share one, as merging costs.
 class Attention final : public Operator {
@@ -17,6 +20,11 @@ class Attention final : public Operator {
           y_(places.output),
           heads_(static_cast<std::uint32_t>(places.op.integer(firmware::AttrId::heads))),
           scale_(bits(places.op.real(firmware::AttrId::scale))) {
+        if (state_.head_dim > kWidestHead) {
+            throw vk::DeviceError("attention heads of " + std::to_string(state_.head_dim) +
+                                  " dimensions are wider than the kernels' " +
+                                  std::to_string(kWidestHead));
+        }
         const shaders::VariantInfo& variant = shaders::find_variant(
             firmware::OpCode::attention, context.kv_dtype, kv_access_of(context));
         const Tuning& tuning = context.tuning;
