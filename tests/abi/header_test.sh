@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# header_test.sh BUILD: m4client.h compiles alone in every language standard an
+# app may use, without a warning, and each struct has the size apps were built
+# with.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+warnings=(-Wall -Wextra -pedantic -pedantic-errors -Wshadow -Wconversion -Werror)
+
+cat >"$scratch/use.c" <<'CODE'
+#include <m4client.h>
+#include <m4client.h>
+
+/* The layout of 0.1 on 64-bit machines: growth adds at the end only. */
+#if defined(__LP64__)
+#define LAYOUT(type, bytes) typedef char type##_layout[sizeof(struct type) == (bytes) ? 1 : -1]
+LAYOUT(m4_connect_options, 32);
+LAYOUT(m4_error_info, 24);
+LAYOUT(m4_model_info, 344);
+LAYOUT(m4_status, 464);
+LAYOUT(m4_session_entry, 104);
+LAYOUT(m4_session_options, 16);
+LAYOUT(m4_generate_options, 56);
+LAYOUT(m4_event, 48);
+LAYOUT(m4_usage, 48);
+LAYOUT(m4_score_options, 16);
+LAYOUT(m4_score, 48);
+#endif
+
+int use(m4_client *client);
+int use(m4_client *client)
+{
+	struct m4_status status = M4_INIT(struct m4_status);
+
+	return m4_status(client, &status);
+}
+CODE
+cp "$scratch/use.c" "$scratch/use.cpp"
+for standard in c99 c11 c17 gnu11; do
+	echo "C: $standard"
+	cc -std="$standard" "${warnings[@]}" -Ilibm4client/include -c "$scratch/use.c" -o "$scratch/use.o"
+done
+for standard in c++11 c++17 c++20; do
+	echo "C++: $standard"
+	c++ -std="$standard" "${warnings[@]}" -Ilibm4client/include -c "$scratch/use.cpp" -o "$scratch/use.o"
+done
