@@ -26,8 +26,9 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 
 // A step that runs longer has hung with its driver: the loop then stops
-// feeding the service manager's watchdog, which restarts the service.
-constexpr std::chrono::seconds kLongestStep{120};
+// feeding the service manager's watchdog, which restarts the service. The
+// first step of a software driver compiles shaders, so this is long.
+constexpr std::chrono::seconds kLongestStep{600};
 constexpr std::uint64_t kStepCheckMs = 5000;
 
 enum ExitCode : int { kExitOk = 0, kExitOther = 1, kExitImage = 3 };
