@@ -190,8 +190,8 @@ PendingTensor read_tensor_info(ByteReader& in) {
     return out;
 }
 
-/// Gives each tensor its bytes of the data region and adds it.
-void place_tensors(std::vector<PendingTensor> pending, std::span<const std::byte> data,
+/// Gives each tensor its bytes of the data region and moves it over.
+void place_tensors(std::vector<PendingTensor>& pending, std::span<const std::byte> data,
                    std::uint64_t alignment, Checkpoint& checkpoint) {
     std::vector<ByteRange> ranges;
     for (auto& [tensor, offset] : pending) {
@@ -265,7 +265,7 @@ GgufFile::GgufFile(const std::filesystem::path& path) : place_(path.string()) {
     }
     const auto data =
         has_data ? file.subspan(in.position() + padding) : std::span<const std::byte>{};
-    place_tensors(std::move(pending), data, alignment, *checkpoint);
+    place_tensors(pending, data, alignment, *checkpoint);
     checkpoint_ = std::move(checkpoint);
 }
 
