@@ -44,6 +44,7 @@ Offset<fb::Op> encode_op(Buffer& buffer, const Op& op) {
 
 auto encode_ports(Buffer& buffer, const std::vector<Port>& ports) {
     std::vector<Offset<fb::Port>> packed;
+    packed.reserve(ports.size());
     for (const Port& port : ports) {
         packed.push_back(fb::CreatePort(buffer, static_cast<fb::Role>(port.role), port.value));
     }
