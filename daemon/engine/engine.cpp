@@ -113,6 +113,8 @@ struct Engine::Impl {
     const hpp::raii::CommandBuffer& commands_for(const ops::StepShape& shape);
     void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const;
     std::span<const float> step(std::span<const Chunk> chunks);
+    std::unique_ptr<KvSequence> create_sequence(std::uint32_t capacity);
+    void warm_up();
 };
 
 Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
@@ -145,7 +147,6 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
               weights.weight_bytes(),
               weights.copied_bytes(),
               memory.kv().size_bytes()};
-    pipelines.save_cache();
     device.check_validation();
 }
 
@@ -284,8 +285,34 @@ std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks) {
             std::size_t{shape.outputs} * part.vocabulary};
 }
 
+std::unique_ptr<KvSequence> Engine::Impl::create_sequence(std::uint32_t capacity) {
+    const auto region = pool.allocate(capacity);
+    return region ? std::make_unique<KvSequence>(pool, *region, capacity) : nullptr;
+}
+
+/// Runs every kernel once: drivers may compile as late as at the first
+/// dispatch, which would make the first request wait for it.
+void Engine::Impl::warm_up() {
+    const std::uint32_t most = std::min({8U, max_rows, part.context_length});
+    const auto sequence = create_sequence(most);
+    if (sequence == nullptr) {
+        return;
+    }
+    const std::vector<std::uint32_t> tokens(most, 0);
+    for (const std::uint32_t rows : {1U, 4U, 8U}) {  // each tile of linear
+        if (rows <= most) {
+            const Chunk chunk{sequence.get(), std::span(tokens).first(rows), Logits::all};
+            step({&chunk, 1});
+            sequence->rewind(0);
+        }
+    }
+}
+
 Engine::Engine(const firmware::MappedImage& image, const Options& options)
-    : impl_(vk::translate([&] { return std::make_unique<Impl>(image, options); })) {}
+    : impl_(vk::translate([&] { return std::make_unique<Impl>(image, options); })) {
+    impl_->warm_up();
+    impl_->pipelines.save_cache();  // some drivers fill it at first use
+}
 
 Engine::~Engine() = default;
 
@@ -310,8 +337,7 @@ std::unique_ptr<Sequence> Engine::create_sequence(std::uint32_t capacity) {
         throw broken("a sequence holds 1 to " + std::to_string(context_length()) + " tokens, not " +
                      std::to_string(capacity));
     }
-    const auto region = impl_->pool.allocate(capacity);
-    return region ? std::make_unique<KvSequence>(impl_->pool, *region, capacity) : nullptr;
+    return impl_->create_sequence(capacity);
 }
 
 std::uint64_t Engine::kv_used_bytes() const {
