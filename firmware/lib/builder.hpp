@@ -23,8 +23,8 @@ using RowReader =
 /// What to store. The builder chooses place and padding.
 struct TensorSpec {
     std::string name;
-    m4_dtype dtype = M4_DTYPE_F32;        ///< stored type: F32 or F16
-    m4_layout layout = M4_LAYOUT_PLAIN;   ///< ROWS16 for matrices that shaders multiply
+    m4_dtype dtype = M4_DTYPE_F32;       ///< stored type: F32 or F16
+    m4_layout layout = M4_LAYOUT_PLAIN;  ///< ROWS16 for matrices that shaders multiply
     m4_row_order row_order = M4_ROW_ORDER_NONE;
     std::uint32_t head_dim = 0;
     std::uint32_t part = 0;

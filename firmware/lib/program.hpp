@@ -29,7 +29,7 @@ enum class AttrId : std::uint16_t {
 struct OpInfo {
     OpCode code;
     std::string_view name;
-    std::string_view inputs;      ///< a letter a slot, see ops.def
+    std::string_view inputs;  ///< a letter a slot, see ops.def
     std::uint32_t output_count;
     std::string_view attributes;  ///< names separated by blanks
     std::string_view summary;
@@ -67,8 +67,8 @@ struct Operand {
 struct Op {
     OpCode code{};
     std::vector<Operand> inputs;
-    std::vector<std::uint32_t> outputs;  ///< indices into Program::values
-    std::array<double, 8> reals{};             ///< by AttrId; 0 where absent
+    std::vector<std::uint32_t> outputs;      ///< indices into Program::values
+    std::array<double, 8> reals{};           ///< by AttrId; 0 where absent
     std::array<std::int64_t, 8> integers{};  ///< by AttrId; 0 where absent
 
     [[nodiscard]] double real(AttrId id) const { return reals.at(static_cast<std::size_t>(id)); }

@@ -14,7 +14,7 @@ struct PackOptions {
     std::filesystem::path from;
     std::filesystem::path out;
     std::string quantize = "f16";
-    std::string name;  ///< empty: made from the source's file name
+    std::string name = "backbone";  ///< of the node that will serve it
     std::string version = "1";
     std::uint64_t rollback_index = 0;
     bool force = false;

@@ -41,7 +41,8 @@ void add_pack(CLI::App& app, PackOptions& options) {
     command->add_option("--out", options.out, "the image folder to write")->required();
     command->add_option("--quantize", options.quantize, "stored type of matrices: f32 or f16")
         ->check(CLI::IsMember({"f32", "f16"}));
-    command->add_option("--name", options.name, "image name; default: from the source's name");
+    command->add_option("--name", options.name,
+                        "image name, default backbone: the node that serves it");
     command->add_option("--version", options.version, "image version, default 1");
     command
         ->add_option("--rollback-index", options.rollback_index,

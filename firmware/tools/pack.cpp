@@ -17,27 +17,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// "Stories 260K.f16.gguf" -> "stories-260k-f16", as an image name must be.
-std::string name_from(const std::filesystem::path& from) {
-    auto path = from.has_filename() ? from : from.parent_path();
-    if (path.extension() == ".gguf") {
-        path.replace_extension();
-    }
-    std::string name;
-    for (char ch : path.filename().string()) {
-        ch = ch >= 'A' && ch <= 'Z' ? static_cast<char>(ch - 'A' + 'a') : ch;
-        const bool plain = (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9');
-        if (plain) {
-            name += ch;
-        } else if (!name.empty() && name.back() != '-') {
-            name += '-';
-        }
-    }
-    name.resize(std::min<std::size_t>(name.size(), M4_IMAGE_NAME_BYTES - 1));
-    name.erase(name.find_last_not_of('-') + 1);
-    return name.empty() ? "model" : name;
-}
-
 volatile std::sig_atomic_t stop_signal = 0;
 
 /// While this object lives, SIGINT and SIGTERM end the writing by an error, so
@@ -66,8 +45,7 @@ class StopOnSignal {
 
 void pack(const PackOptions& options) {
     const auto begin = std::chrono::steady_clock::now();
-    const std::string name = options.name.empty() ? name_from(options.from) : options.name;
-    firmware::ImageBuilder builder(name, options.version, options.rollback_index);
+    firmware::ImageBuilder builder(options.name, options.version, options.rollback_index);
     firmware::ImportOptions import;
     import.from = options.from;
     import.stored = options.quantize == "f32" ? M4_DTYPE_F32 : M4_DTYPE_F16;

@@ -33,7 +33,9 @@ struct Listener : doctest::IReporter {
     void report_query(const doctest::QueryData& /*data*/) override {}
     void test_run_start() override {}
     void test_run_end(const doctest::TestRunStats& /*stats*/) override {}
-    void test_case_start(const doctest::TestCaseData& data) override { counts().current = data.m_name; }
+    void test_case_start(const doctest::TestCaseData& data) override {
+        counts().current = data.m_name;
+    }
     void test_case_reenter(const doctest::TestCaseData& /*data*/) override {}
     void test_case_end(const doctest::CurrentTestCaseStats& stats) override {
         if (stats.failure_flags != 0) {
@@ -63,9 +65,13 @@ void skip_current(const std::string& reason) {
     std::cout << "skipped: " << counts().current << ": " << reason << '\n';
 }
 
-std::string source_root() { return M4_SOURCE_ROOT; }
+std::string source_root() {
+    return M4_SOURCE_ROOT;
+}
 
-std::string build_root() { return M4_BUILD_ROOT; }
+std::string build_root() {
+    return M4_BUILD_ROOT;
+}
 
 std::string shared_data() {
     const char* named = std::getenv("M4_SHARED");

@@ -19,8 +19,8 @@ void skip_current(const std::string& reason);
 }  // namespace m4::test
 
 /// Ends the running test case as skipped: neither passed nor failed.
-#define M4_SKIP(reason)                  \
-    do {                                 \
-        m4::test::skip_current(reason);  \
-        return;                          \
+#define M4_SKIP(reason)                 \
+    do {                                \
+        m4::test::skip_current(reason); \
+        return;                         \
     } while (false)
