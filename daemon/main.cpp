@@ -10,9 +10,12 @@
 #include <csignal>
 #include <cstdlib>
 #include <exception>
+#include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "config.hpp"
 #include "ipc/server.hpp"
@@ -83,6 +86,22 @@ firmware::Tokenizer open_tokenizer(const firmware::MappedImage& mapped) {
     const firmware::Image& image = mapped.image();
     const std::uint32_t tensor = backbone_of(image).tokenizer_tensor;
     return {mapped.bytes(image.tensors().at(tensor)), std::string(image.name()) + ": tokeniser"};
+}
+
+/// Drivers finish shaders when they first run: better now, once, than in
+/// somebody's first request.
+void warm_up(engine::Engine& engine) {
+    const std::uint32_t rows = std::min(engine.max_step_rows(), engine.context_length() - 1);
+    const auto sequence = engine.create_sequence(rows + 1);
+    if (sequence == nullptr) {
+        return;
+    }
+    const std::vector<std::uint32_t> tokens(rows, 0);
+    const std::span<const std::uint32_t> all(tokens);
+    for (const auto& part : {all, all.first(1)}) {
+        const engine::Chunk chunk{sequence.get(), part, engine::Logits::last};
+        (void)engine.step({&chunk, 1});
+    }
 }
 
 ipc::ServiceInfo describe(const Config& config, const firmware::Image& image,
@@ -187,6 +206,7 @@ int serve(const Config& config, SteadyClock::time_point started) {
     const auto make_backend = [&] {
         auto made = std::make_unique<engine::Engine>(mapped, config.engine);
         engine = made.get();
+        warm_up(*made);
         return std::make_unique<sched::EngineBackend>(std::move(made));
     };
     sched::Scheduler scheduler(make_backend, text, sched::Limits{}, completions);
