@@ -72,7 +72,8 @@ echo "# the daemon maps $mapped_kib kB by 2 MiB pages"
 check "system: by 2 MiB pages" test "$mapped_kib" -ge 2048
 check "system: the daemon is not root" test "$(stat -c %u "/proc/$pid")" -ne 0
 digest=$(attribute digest)
-matches "system: status names the kernel's digest" "$(ctl status --json 2>&1)" "*$digest*"
+matches "system: m4ctl names the kernel's digest" "$(ctl firmware show --json 2>&1)" "*$digest*"
+matches "system: no weight was copied" "$(ctl status --json 2>&1)" '*"copied_bytes":0,*'
 fails_with "system: the module stays while m4d runs" "in use" rmmod m4
 
 check "system: the service stops" systemctl stop m4d.service
