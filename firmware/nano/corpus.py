@@ -239,16 +239,19 @@ KNOWLEDGE = knowledge()
 
 
 def make_document(rng: random.Random, held_out: bool = False,
-                  facts_share: float = FACTS_SHARE) -> str:
-    """One training (or held-out) document as plain text."""
+                  facts_share: float = FACTS_SHARE,
+                  story_questions=(0, 2, 3, 4, 5)) -> str:
+    """One training (or held-out) document as plain text; the number of questions
+    after a story is drawn from `story_questions`."""
     choice = rng.random()
     if choice < KNOWLEDGE_SHARE:
         rows = rng.sample(KNOWLEDGE, rng.randint(1, 3))
         return "\n".join(question_line(q, a) for _, q, a in rows)
     if choice < KNOWLEDGE_SHARE + facts_share:
-        document, count = make_facts(rng, held_out), rng.randint(2, 5)
+        document, count = make_facts(rng, held_out), max(
+            rng.randint(2, 5), story_questions[-1])
     else:
-        document, count = make_story(rng, held_out), rng.choice((0, 2, 3, 4, 5))
+        document, count = make_story(rng, held_out), rng.choice(story_questions)
     asked = rng.sample(document.questions, min(count, len(document.questions)))
     return "\n".join([document.text] + [question_line(q, a) for _, q, a in asked])
 

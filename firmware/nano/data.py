@@ -13,7 +13,8 @@ import corpus
 BOS, EOS, IGNORE = 1, 2, 0       # `unk` never occurs, so it serves as padding
 CHUNK = 2000                     # documents generated and packed at a time
 EARLY_CHUNKS, EARLY_FACTS = 8, 0.7   # first chunks: mostly short facts, from which
-                                     # looking up an answer is learned soonest
+                                 # looking up an answer is learned soonest
+DENSE_FROM = 14                  # from this chunk on, more questions per document
 
 
 def train_tokenizer(folder: Path, vocab_size: int, seed: int,
@@ -98,12 +99,23 @@ def pack(documents: List[Encoded], length: int) -> Tuple[np.ndarray, np.ndarray]
     return ids, weights
 
 
+def fitted(encode: Encoder, text: str, length: int) -> Encoded:
+    """The document, without its last questions where a row cannot hold them."""
+    document = encode(text)
+    while len(document.ids) > length + 1:
+        text = text.rpartition("\n")[0]
+        document = encode(text)
+    return document
+
+
 def chunk_rows(encode: Encoder, seed: int, chunk: int, length: int):
     """Rows of chunk number `chunk`, shuffled: a pure function of its arguments."""
     rng = random.Random(f"{seed}/chunk/{chunk}")
     facts = EARLY_FACTS if chunk < EARLY_CHUNKS else corpus.FACTS_SHARE
-    ids, weights = pack([encode(corpus.make_document(rng, facts_share=facts))
-                         for _ in range(CHUNK)], length)
+    questions = (0, 2, 3, 4, 5) if chunk < DENSE_FROM else (0, 5, 6, 7, 8)
+    texts = (corpus.make_document(rng, False, facts, questions)
+             for _ in range(CHUNK))
+    ids, weights = pack([fitted(encode, text, length) for text in texts], length)
     order = np.random.default_rng([seed, chunk]).permutation(len(ids))
     return ids[order], weights[order]
 

@@ -20,7 +20,7 @@ def draw(record: dict, path: Path) -> None:
         axes.plot(*zip(*record["held_out_loss"]), "o-", color=ORANGE, markersize=3.5,
                   linewidth=1.3, label="held-out stories")
     axes.set(xlabel="step", ylabel="loss (nats per token)", yscale="log")
-    ticks = (0.7, 1, 1.5, 2, 3, 5, 7)
+    ticks = (0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5)
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.xaxis.label.set_color(GREY)

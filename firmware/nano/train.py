@@ -30,10 +30,8 @@ from optimizer import Optimizer
 
 RECIPE = {
     "steps": 6000, "tokens_per_step": 2048,
-    "length": 256,              # row length for most of the run ...
-    "long_length": 512,         # ... and for its last part, where a document
-                                # also sees those before it (positions to 512)
-    "long_share": 0.06, "warmup_steps": 100, "peak_rate": 3e-3, "last_rate": 1e-4,
+    "length": 256,              # tokens of a row of whole documents
+    "warmup_steps": 100, "peak_rate": 3e-3, "last_rate": 1e-4,
     "betas": [0.9, 0.98], "weight_decay": 0.05, "clip": 1.0, "answer_weight": 4.0,
 }
 
@@ -45,13 +43,12 @@ def learning_rate(recipe: dict, step: int, progress: float) -> float:
     return rate * min(1.0, (step + 1) / recipe["warmup_steps"])
 
 
-def train_step(model, optimizer, rows, weights, rate: float, clip: float,
-               separate: bool):
-    """One update. rows, weights [B, T + 1]; `separate` hides the other documents
-    of a row. Returns the plain mean loss in nats per real token and the number
-    of real tokens."""
+def train_step(model, optimizer, rows, weights, rate: float, clip: float):
+    """One update. rows, weights [B, T + 1]; the documents of a row do not see each
+    other. Returns the plain mean loss in nats per real token and the number of
+    real tokens."""
     rows, weights = torch.from_numpy(rows), torch.from_numpy(weights)
-    document = (rows[:, :-1] == data.BOS).cumsum(1) if separate else None
+    document = (rows[:, :-1] == data.BOS).cumsum(1)
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(rows[:, :-1], document)
     losses = F.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten(),
@@ -115,11 +112,9 @@ class Run:
         while (progress := self.progress()) < 1:
             started = time.monotonic()
             rate = learning_rate(recipe, self.step, progress)
-            long = progress > 1 - recipe["long_share"]
-            length = recipe["long_length" if long else "length"]
-            batch = self.batches.next(recipe["tokens_per_step"], length)
+            batch = self.batches.next(recipe["tokens_per_step"], recipe["length"])
             loss, tokens = train_step(self.model, self.optimizer, *batch, rate,
-                                      recipe["clip"], separate=not long)
+                                      recipe["clip"])
             self.step, self.tokens = self.step + 1, self.tokens + tokens
             self.seconds += time.monotonic() - started
             recent.append(loss)
