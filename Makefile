@@ -70,7 +70,7 @@ lint: deps-lint ## format, static analysis, kernel style, units, manuals
 fmt: deps-lint ## format the C++ in place
 	@packaging/lint.sh --fix
 
-nano: deps-nano ## train the default model again (about half an hour) and pack it
+nano: build deps-nano ## train the default model again (about half an hour) and pack it
 	@firmware/nano/build.sh
 
 install: build ## install under DESTDIR and PREFIX
