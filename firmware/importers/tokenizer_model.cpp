@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Reads the few fields of a serialised SentencePiece ModelProto that matter
-// (sentencepiece_model.proto names them), with a bounded reader of the protobuf
-// wire format: neither libsentencepiece nor libprotobuf is needed to pack.
+// The SentencePiece library reads the model and says whether it is one. Its
+// public interface tells neither a piece's kind nor the normaliser's settings,
+// and Debian ships no header of the ModelProto, so those fields
+// (sentencepiece_model.proto names them) are read here as well, with a bounded
+// reader of the protobuf wire format, and held against the library's.
+#include <sentencepiece_processor.h>
+
 #include <bit>
 #include <functional>
 #include <string_view>
@@ -118,7 +122,6 @@ void read_trainer(std::span<const std::byte> message, const std::string& place, 
             spec.model_type = field.number;
         } else if (field.is(24, Wire::varint)) {
             spec.suffix_blank = field.number != 0;
-
         } else if (field.is(46, Wire::bytes)) {
             spec.bos_piece = as_text(field.bytes);
         } else if (field.is(47, Wire::bytes)) {
@@ -172,6 +175,26 @@ void refuse_unsupported(const Spec& spec, const std::string& place) {
     }
 }
 
+/// The library must accept the model and see the same pieces.
+void hold_against_library(const TokenizerSource& source, std::span<const std::byte> model,
+                          const std::string& place) {
+    sentencepiece::SentencePieceProcessor library;
+    const auto status = library.LoadFromSerializedProto(as_text(model));
+    if (!status.ok()) {
+        throw Error(place, "SentencePiece refuses it: " + status.ToString());
+    }
+    if (static_cast<std::size_t>(library.GetPieceSize()) != source.pieces.size()) {
+        throw Error(place, "SentencePiece counts other pieces");
+    }
+    for (std::size_t i = 0; i < source.pieces.size(); ++i) {
+        const int id = static_cast<int>(i);
+        if (library.IdToPiece(id) != source.pieces[i].text ||
+            library.GetScore(id) != source.pieces[i].score) {
+            throw Error(place, "SentencePiece reads another piece " + std::to_string(i));
+        }
+    }
+}
+
 }  // namespace
 
 TokenizerSource read_sentencepiece_model(const std::filesystem::path& path) {
@@ -196,6 +219,7 @@ TokenizerSource read_sentencepiece_model(const std::filesystem::path& path) {
         throw Error(place, "is not a SentencePiece model: it has no pieces");
     }
     refuse_unsupported(spec, place);
+    hold_against_library(source, file.bytes(), place);
     source.unknown_id = source.find(TokenizerSource::kUnknown);
     source.bos_id = source.find(TokenizerSource::kControl, spec.bos_piece);
     source.eos_id = source.find(TokenizerSource::kControl, spec.eos_piece);
