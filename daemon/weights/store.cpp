@@ -25,11 +25,17 @@ bool reads_host_memory_well(vk::DeviceType type) {
     return type == vk::DeviceType::cpu || type == vk::DeviceType::integrated;
 }
 
+std::uint64_t largest_window(const vk::Device& device, const StoreOptions& options) {
+    const std::uint64_t allowed = device.limits().allocation;
+    return options.window_bytes == 0 ? allowed : std::min(allowed, options.window_bytes);
+}
+
 }  // namespace
 
 Store::Store(vk::Device& device, std::span<const std::byte> payload,
              std::span<const firmware::Tensor> tensors, std::span<const std::uint32_t> used,
-             Import import) {
+             const StoreOptions& options)
+    : options_(options) {
     std::vector<std::uint32_t> order(used.begin(), used.end());
     std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
         return tensors[a].payload_offset < tensors[b].payload_offset;
@@ -42,7 +48,7 @@ Store::Store(vk::Device& device, std::span<const std::byte> payload,
     }
     tensors_.resize(tensors.size());
 
-    if (import == Import::staging) {
+    if (options_.import == Import::staging) {
         note_ = "staging was asked for";
     } else if (device.limits().host_pointer_alignment == 0) {
         note_ = "the driver cannot import host memory";
@@ -71,7 +77,7 @@ void Store::import_pages(const vk::Device& device, std::span<const std::byte> pa
     if (base % alignment != 0 || payload.size() % alignment != 0) {
         throw vk::DeviceError("the payload's pages are not aligned as the driver needs them");
     }
-    const std::uint64_t largest = device.limits().allocation;
+    const std::uint64_t largest = largest_window(device, options_);
     const std::uint64_t window_bytes =
         payload.size() <= largest ? payload.size() : std::min(largest, kLargestWindow);
     plan_ = plan_windows(wanted, payload.size(), window_bytes, alignment);
@@ -84,9 +90,9 @@ void Store::import_pages(const vk::Device& device, std::span<const std::byte> pa
 
 void Store::stage(vk::Device& device, std::span<const std::byte> payload,
                   std::span<const Wanted> wanted) {
-    plan_ =
-        plan_windows(wanted, payload.size(), std::min(device.limits().allocation, kLargestWindow),
-                     M4_IMAGE_TENSOR_ALIGN);
+    plan_ = plan_windows(wanted, payload.size(),
+                         std::min(largest_window(device, options_), kLargestWindow),
+                         M4_IMAGE_TENSOR_ALIGN);
     const vk::Buffer staging(device, std::min<std::uint64_t>(kStagingBytes, payload.size()),
                              hpp::BufferUsageFlagBits::eTransferSrc, vk::MemoryKind::upload);
     const hpp::raii::CommandBuffer commands = device.create_commands();

@@ -18,6 +18,11 @@ enum class Import : std::uint8_t {
     staging,
 };
 
+struct StoreOptions {
+    Import import = Import::automatic;
+    std::uint64_t window_bytes = 0;  ///< at most a buffer; 0: as the device allows
+};
+
 /// Where a kernel finds a tensor. At least one of the two ways is there.
 struct TensorBuffer {
     hpp::BufferView view;  ///< of 16-byte units; null: larger than a texel buffer may be
@@ -36,7 +41,7 @@ class Store {
     /// outlive the store. Throws vk::DeviceError.
     Store(vk::Device& device, std::span<const std::byte> payload,
           std::span<const firmware::Tensor> tensors, std::span<const std::uint32_t> used,
-          Import import = Import::automatic);
+          const StoreOptions& options = {});
 
     /// `index` is one of `used`.
     [[nodiscard]] const TensorBuffer& tensor(std::uint32_t index) const {
@@ -64,6 +69,7 @@ class Store {
     WindowPlan plan_;
     std::string_view import_name_;
     std::string note_;
+    StoreOptions options_;
     std::uint64_t weight_bytes_ = 0;
     std::uint64_t copied_bytes_ = 0;
 };

@@ -15,7 +15,7 @@ std::string test_device() {
 const std::string& no_device() {
     static const std::string reason = [] {
         try {
-            const vk::Device device({test_device(), false});
+            const vk::Device device({test_device(), true});
             return std::string{};
         } catch (const vk::DeviceError& error) {
             return std::string(error.what());

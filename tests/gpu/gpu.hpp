@@ -7,7 +7,8 @@
 
 namespace m4::test {
 
-/// Why no Vulkan device serves here; empty: one does. Asked once.
+/// Why no Vulkan device with the validation layer serves here; empty: one does.
+/// Asked once.
 [[nodiscard]] const std::string& no_device();
 
 /// $M4_TEST_DEVICE as Options::device; empty: the best.

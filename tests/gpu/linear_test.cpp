@@ -98,4 +98,29 @@ TEST_CASE("linear: weights copied instead of imported") {
     check_linear(setup, M4_DTYPE_F16, {64, 172}, true, {1, 9});
 }
 
+TEST_CASE("linear: weights in several windows") {
+    M4_NEEDS_DEVICE();
+    for (const bool staging : {false, true}) {
+        CAPTURE(staging);
+        // Tensors of 11,008 bytes: a window holds one, and shares a page with
+        // the next.
+        OpBench bench({.staging = staging, .window_bytes = 16384}, kMaxRows);
+        const auto x = bench.value(43, Symbol::tokens);
+        std::vector<Matrix> weights;
+        std::vector<firmware::Operand> results;
+        for (std::uint32_t i = 0; i < 5; ++i) {
+            weights.push_back(random_matrix(61, 43, i));
+            const auto weight = bench.tensor(weights.back(), M4_DTYPE_F32, M4_LAYOUT_ROWS16);
+            results.push_back(bench.op(OpCode::linear, {x, weight, {}}, 61));
+        }
+        const Matrix data = random_matrix(3, 43, 9);
+        bench.fill(x, data);
+        bench.run(3);
+        CHECK(bench.window_count() == 5);
+        for (std::size_t i = 0; i < results.size(); ++i) {
+            CHECK(distance(bench.read(results[i]), multiply(data, weights[i], nullptr)) < 1e-5);
+        }
+    }
+}
+
 }  // namespace m4::test

@@ -168,9 +168,11 @@ void OpBench::Impl::build_weights() {
     for (std::size_t i = 0; i < tensors.size(); ++i) {
         std::memcpy(payload.get() + tensors[i].payload_offset, stored[i].data(), stored[i].size());
     }
-    weights.emplace(shared().device, std::span<const std::byte>(payload.get(), size), tensors,
-                    engine::used_tensors(program),
-                    setup.staging ? weights::Import::staging : weights::Import::automatic);
+    weights.emplace(
+        shared().device, std::span<const std::byte>(payload.get(), size), tensors,
+        engine::used_tensors(program),
+        weights::StoreOptions{setup.staging ? weights::Import::staging : weights::Import::automatic,
+                              setup.window_bytes});
 }
 
 void OpBench::Impl::build() {
@@ -373,6 +375,10 @@ Matrix OpBench::read(Operand value) const {
 
 std::uint32_t OpBench::position_units() const {
     return impl_->kv.position_units;
+}
+
+std::size_t OpBench::window_count() const {
+    return impl_->weights->window_count();
 }
 
 std::string OpBench::import_name() const {

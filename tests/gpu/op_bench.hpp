@@ -31,7 +31,8 @@ struct Setup {
     bool storage = false;     ///< storage buffers instead of texel buffers
     bool gpu_tuning = false;  ///< workgroups as on a GPU, else as on this device
     bool f16_kv = false;
-    bool staging = false;  ///< weights copied instead of imported
+    bool staging = false;            ///< weights copied instead of imported
+    std::uint64_t window_bytes = 0;  ///< of weights; 0: as the device allows
 
     [[nodiscard]] std::string name() const;
 };
@@ -76,6 +77,7 @@ class OpBench {
     [[nodiscard]] std::uint32_t position_units() const;
     /// "host_pointer" or "staging"; after the first run.
     [[nodiscard]] std::string import_name() const;
+    [[nodiscard]] std::size_t window_count() const;
 
    private:
     struct Impl;
