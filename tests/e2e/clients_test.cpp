@@ -144,7 +144,7 @@ TEST_CASE("clients: what breaks the protocol closes that connection only") {
         raw.send_bytes(bytes);
         CHECK(raw.closed_by_peer());
     }
-    m4_status status = M4_INIT(struct m4_status);
+    struct m4_status status = M4_INIT(struct m4_status);
     CHECK(m4_status(bystander.get(), &status) == 0);
     CHECK(status.clients == 1);
 }

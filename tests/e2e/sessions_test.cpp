@@ -178,7 +178,7 @@ TEST_CASE("session: contexts come and go without leaking KV memory") {
     NEEDS_NANO();
     const Client client = connect(nano().socket());
     const auto used = [&] {
-        m4_status status = M4_INIT(struct m4_status);
+        struct m4_status status = M4_INIT(struct m4_status);
         REQUIRE(m4_status(client.get(), &status) == 0);
         return status.kv_used_bytes;
     };
@@ -210,6 +210,6 @@ TEST_CASE("text: larger than a message, there and back") {
     m4_free(ids);
     const std::string huge(80U << 20, 'a');
     CHECK(m4_tokenize(client.get(), huge.data(), huge.size(), 0, &ids, &count) == M4_E_TOO_LARGE);
-    m4_status status = M4_INIT(struct m4_status);
+    struct m4_status status = M4_INIT(struct m4_status);
     CHECK(m4_status(client.get(), &status) == 0);
 }
