@@ -235,7 +235,9 @@ int serve(const Config& config, SteadyClock::time_point started) {
                  static_cast<unsigned long long>(info.start_to_ready_ms));
     (void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s %s on %s", info.model_name.c_str(),
                      info.model_version.c_str(), info.device.device_name.c_str());
-    return sd_event_loop(loop.get());
+    const int ended = sd_event_loop(loop.get());
+    ipc::check(ended, "sd_event_loop");
+    return ended;
 }
 
 int run(int argc, char** argv) {

@@ -53,7 +53,7 @@ void log(Level level, const char* format, ...) {
     // One write, so that lines of two threads do not mix.
     std::array<char, 1024> line;
     int used =
-        std::snprintf(line.data(), line.size(), "%s", under_journal() ? prefix_of(level) : "");
+        std::snprintf(line.data(), line.size(), "%s", under_journal() ? prefix_of(level) : "m4d: ");
     va_list arguments;
     va_start(arguments, format);
     used += std::vsnprintf(line.data() + used, line.size() - used, format, arguments);

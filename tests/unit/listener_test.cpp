@@ -31,7 +31,7 @@ void leave_dead_socket(const std::filesystem::path& path) {
 }  // namespace
 
 TEST_CASE("a bound socket is for its group and goes with the listener") {
-    const test::TemporaryFolder folder;
+    const test::TempFolder folder;
     const auto path = folder.path() / "a.sock";
     const mode_t before = umask(0077);
     {
@@ -47,7 +47,7 @@ TEST_CASE("a bound socket is for its group and goes with the listener") {
 }
 
 TEST_CASE("a live socket is not stolen, a dead one is replaced") {
-    const test::TemporaryFolder folder;
+    const test::TempFolder folder;
     const auto path = folder.path() / "a.sock";
     leave_dead_socket(path);
     const Listener first = Listener::bind(path);
@@ -56,7 +56,7 @@ TEST_CASE("a live socket is not stolen, a dead one is replaced") {
 }
 
 TEST_CASE("what is no socket stays") {
-    const test::TemporaryFolder folder;
+    const test::TempFolder folder;
     const auto path = folder.path() / "a.sock";
     std::ofstream(path) << "precious";
     CHECK_THROWS_AS((void)Listener::bind(path), std::runtime_error);
@@ -67,7 +67,7 @@ TEST_CASE("what is no socket stays") {
 }
 
 TEST_CASE("the file of another is not removed") {
-    const test::TemporaryFolder folder;
+    const test::TempFolder folder;
     const auto path = folder.path() / "a.sock";
     {
         const Listener listener = Listener::bind(path);
@@ -78,7 +78,7 @@ TEST_CASE("the file of another is not removed") {
 }
 
 TEST_CASE("only a listening seqpacket socket is adopted") {
-    const test::TemporaryFolder folder;
+    const test::TempFolder folder;
     CHECK_THROWS_AS((void)Listener::adopt(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)),
                     std::runtime_error);
     const auto path = folder.path() / "a.sock";

@@ -18,21 +18,9 @@
 #include "ipc/limits.hpp"
 #include "protocol/codec.hpp"
 #include "sched/limits.hpp"
+#include "temp_folder.hpp"
 
 namespace m4::test {
-
-/// A folder that goes with the object.
-class TemporaryFolder {
-   public:
-    TemporaryFolder();
-    ~TemporaryFolder();
-    TemporaryFolder(const TemporaryFolder&) = delete;
-    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-    [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
-   private:
-    std::filesystem::path path_;
-};
 
 struct ServiceOptions {
     FakeOptions backend;
@@ -60,7 +48,7 @@ class Service {
    private:
     void run(const ServiceOptions& options, std::promise<void>& ready);
 
-    TemporaryFolder folder_;
+    TempFolder folder_;
     FakeBackend* backend_ = nullptr;  ///< the engine thread's
     int drain_fd_;
     std::promise<int> exit_code_promise_;
