@@ -86,12 +86,12 @@ std::vector<unsigned char> read_manifest(const std::string& path) {
     // Not blocking: someone may have put a FIFO there.
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
-        throw failure(std::strerror(errno));
+        throw system_failure(path);
     }
     const std::unique_ptr<FILE, int (*)(FILE*)> file(::fdopen(fd, "rb"), &std::fclose);
     struct stat info = {};
     if (file == nullptr || ::fstat(fd, &info) != 0) {
-        throw failure(std::strerror(errno));
+        throw system_failure(path);
     }
     const auto size = static_cast<std::uint64_t>(info.st_size);
     if (!S_ISREG(info.st_mode) || size <= kDigestBytes || size > kManifestMax) {

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "handles.hpp"
 
+#include <cerrno>
+#include <system_error>
+
 namespace m4ctl {
+
+Failure system_failure(const std::string& call) {
+    return {kExitFailed, call + ": " + std::generic_category().message(errno)};
+}
 
 std::string words_of(const m4_client* client, int code) {
     std::string words = m4_strerror(code);
@@ -29,7 +36,7 @@ Client connect(const Global& global) {
     m4_connect_options options = M4_INIT(m4_connect_options);
     options.socket_path = global.socket.empty() ? nullptr : global.socket.c_str();
     options.client_name = "m4ctl";
-    options.timeout_ms = static_cast<int>(global.timeout_s * 1000);
+    options.timeout_ms = global.timeout_ms();
     m4_client* client = nullptr;
     const int code = m4_client_connect(&options, &client);
     if (code < 0) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cmath>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -30,11 +31,17 @@ class Failure : public std::runtime_error {
     ExitCode exit_code_;
 };
 
+/// "call: what errno says".
+[[nodiscard]] Failure system_failure(const std::string& call);
+
 /// Options that every command has.
 struct Global {
     std::string socket;    // empty: the library's choice
     double timeout_s = 0;  // 0: none
     bool json = false;
+
+    /// As the library takes it: 0 means no limit, so less than 1 ms is 1 ms.
+    [[nodiscard]] int timeout_ms() const { return static_cast<int>(std::ceil(timeout_s * 1000)); }
 };
 
 template <auto function>

@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -40,11 +39,11 @@ class Interrupt {
         sigemptyset(&signals);
         sigaddset(&signals, SIGINT);
         if (::sigprocmask(SIG_BLOCK, &signals, &before_) != 0) {
-            throw Failure(kExitFailed, std::string("sigprocmask: ") + std::strerror(errno));
+            throw system_failure("sigprocmask");
         }
         fd_ = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
         if (fd_ < 0) {
-            throw Failure(kExitFailed, std::string("signalfd: ") + std::strerror(errno));
+            throw system_failure("signalfd");
         }
     }
     ~Interrupt() {
@@ -92,16 +91,15 @@ const char* finish_name(int finish) {
 }
 
 /// Waits for the service or for Ctrl-C; true when the user wants to end.
-bool wait(const Client& client, const Interrupt& interrupt, double timeout_s) {
+bool wait(const Client& client, const Interrupt& interrupt, int timeout_ms) {
     pollfd entries[2] = {{m4_client_fd(client.get()), m4_client_events(client.get()), 0},
                          {interrupt.fd(), POLLIN, 0}};
-    const int limit_ms = timeout_s > 0 ? static_cast<int>(timeout_s * 1000) : -1;
-    const int ready = ::poll(entries, 2, limit_ms);
+    const int ready = ::poll(entries, 2, timeout_ms == 0 ? -1 : timeout_ms);
     if (ready == 0) {
         throw Failure(kExitFailed, m4_strerror(M4_E_TIMEOUT));
     }
     if (ready < 0 && errno != EINTR) {
-        throw Failure(kExitFailed, std::string("poll: ") + std::strerror(errno));
+        throw system_failure("poll");
     }
     return interrupt.take();
 }
@@ -114,7 +112,7 @@ void follow(const Client& client, const Stream& stream, const Global& global,
         m4_event event = M4_INIT(m4_event);
         const int code = m4_stream_next(stream.get(), 0, &event);
         if (code == M4_E_WOULD_BLOCK) {
-            if (wait(client, interrupt, global.timeout_s)) {
+            if (wait(client, interrupt, global.timeout_ms())) {
                 if (outcome.interrupted) {
                     return;  // the second time: at once
                 }

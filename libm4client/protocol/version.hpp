@@ -17,10 +17,10 @@ inline constexpr std::uint64_t kFeatures = 0;
 
 /// Largest message, and the largest inline payload that leaves it room for
 /// its frame.
-inline constexpr std::size_t kMaxMessageBytes = 64 * 1024;
-inline constexpr std::size_t kMaxInlineBytes = 48 * 1024;
+inline constexpr std::size_t kMaxMessageBytes = std::size_t{64} * 1024;
+inline constexpr std::size_t kMaxInlineBytes = std::size_t{48} * 1024;
 /// Largest payload in a memfd.
-inline constexpr std::size_t kMaxBulkBytes = 64 * 1024 * 1024;
+inline constexpr std::size_t kMaxBulkBytes = std::size_t{64} * 1024 * 1024;
 
 /// Where the service listens unless told otherwise.
 inline constexpr char kDefaultSocketPath[] = "/run/m4/m4d.sock";

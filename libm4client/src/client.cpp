@@ -87,10 +87,11 @@ int m4_availability(const char* socket_path, char* reason, size_t reason_bytes) 
         options.size = sizeof options;
         options.socket_path = socket_path;
         options.timeout_ms = kAvailabilityTimeoutMs;
+        const Deadline deadline = Deadline::after_ms(kAvailabilityTimeoutMs);
         std::string version;
         const auto connection = connect(options, &version);
-        const auto& status =
-            connection->call<m4::wire::StatusReply>([](m4::protocol::Encoder& encoder) {
+        const auto& status = connection->call_until<m4::wire::StatusReply>(
+            deadline, [](m4::protocol::Encoder& encoder) {
                 return m4::wire::CreateStatusRequest(encoder.builder());
             });
         words =

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <system_error>
 
 #include "connection.hpp"
 #include "text.hpp"
@@ -27,7 +28,7 @@ std::string resolve_path(const char* given) {
 }
 
 Error connect_error(const std::string& path, int error_number) {
-    const std::string words = path + ": " + std::strerror(error_number);
+    const std::string words = path + ": " + std::generic_category().message(error_number);
     switch (error_number) {
         case EACCES:
         case EPERM:
@@ -63,7 +64,7 @@ UniqueFd connect_socket(const std::string& path, Deadline deadline) {
             throw Error(M4_E_TIMEOUT, path + ": no answer to the connection in time");
         }
         if (left_ms > 0) {
-            const timeval left = {left_ms / 1000, left_ms % 1000 * 1000};
+            const timeval left = {left_ms / 1000, left_ms % 1000 * 1000L};
             if (::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &left, sizeof left) != 0) {
                 throw system_error("setsockopt", errno);
             }

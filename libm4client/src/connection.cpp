@@ -196,8 +196,10 @@ void Connection::route(const wire::Frame& frame) {
         break_off(error_of(*frame.body_as_ErrorReply()));
         throw Error(*broken_);
     }
-    if (const auto stream = streams_.find(id); stream != streams_.end()) {
-        route_to_stream(frame, stream->second);
+    if (const auto found = streams_.find(id); found != streams_.end()) {
+        // Its own share: the stream leaves the map when this was its end.
+        const std::shared_ptr<StreamState> stream = found->second;
+        route_to_stream(frame, *stream);
         return;
     }
     const auto entry = given_up_.find(id);
@@ -215,21 +217,21 @@ void Connection::route(const wire::Frame& frame) {
     }
 }
 
-void Connection::route_to_stream(const wire::Frame& frame, std::shared_ptr<StreamState> stream) {
+void Connection::route_to_stream(const wire::Frame& frame, StreamState& stream) {
     try {
-        if (!stream->take(frame)) {
+        if (!stream.take(frame)) {
             fail(M4_E_PROTOCOL, std::string("the service answered with the wrong message, ") +
                                     wire::EnumNameBody(frame.body_type()));
         }
     } catch (const std::bad_alloc&) {
-        stream->fail(Error(M4_E_NO_MEMORY, "out of memory"));
+        stream.fail(Error(M4_E_NO_MEMORY, "out of memory"));
     } catch (const Error& error) {
         fail(error.code(), error.message());
     }
-    if (!stream->ended() && stream->pending_bytes() > kPendingLimitBytes) {
-        stream->fail(Error(M4_E_TOO_LARGE, "the stream was not read and over 4 MiB waited"));
+    if (!stream.ended() && stream.pending_bytes() > kPendingLimitBytes) {
+        stream.fail(Error(M4_E_TOO_LARGE, "the stream was not read and over 4 MiB waited"));
     }
-    if (stream->ended()) {
+    if (stream.ended()) {
         streams_.erase(frame.id());
         if (is_partial(frame)) {
             give_up(frame.id());

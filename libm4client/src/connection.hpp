@@ -126,7 +126,7 @@ class Connection {
     void check_usable() const;
     [[nodiscard]] Arrival receive_one(std::uint64_t wanted, const wire::Frame** frame);
     void route(const wire::Frame& frame);
-    void route_to_stream(const wire::Frame& frame, std::shared_ptr<StreamState> stream);
+    void route_to_stream(const wire::Frame& frame, StreamState& stream);
     [[nodiscard]] const wire::Frame& await_frame(std::uint64_t id, Deadline deadline,
                                                  bool& answered);
     void break_off(Error error);

@@ -2,9 +2,12 @@
 // libm4client against a scripted peer: payloads, scores and streams.
 #include <doctest/doctest.h>
 #include <poll.h>
+#include <sys/time.h>
 
 #include <atomic>
+#include <chrono>
 #include <cmath>
+#include <csignal>
 #include <future>
 #include <numeric>
 
@@ -324,6 +327,32 @@ TEST_CASE("waiting for a stream ends with the client's time limit and goes on") 
     go.set_value();
     CHECK(m4_stream_next(stream.get(), 10000, &event) == 1);
     CHECK(std::string(event.text, event.text_bytes) == "late");
+}
+
+TEST_CASE("signals of the app neither end a wait nor shorten it") {
+    FakeService service([](Conversation& talk) {
+        talk.serve_session(5);
+        const std::uint64_t id = take_generate(talk);
+        take_cancel_of(talk, id);
+    });
+    const ClientHandle client = connect_to(service);
+    const SessionHandle session = make_session(client);
+    const StreamHandle stream = start(session);
+    struct sigaction before = {};
+    struct sigaction action = {};
+    action.sa_handler = [](int) {};  // and no SA_RESTART
+    REQUIRE(::sigaction(SIGALRM, &action, &before) == 0);
+    const itimerval often = {{0, 2000}, {0, 2000}};
+    REQUIRE(::setitimer(ITIMER_REAL, &often, nullptr) == 0);
+    const auto begin = std::chrono::steady_clock::now();
+    m4_event event = M4_INIT(m4_event);
+    CHECK(m4_stream_next(stream.get(), 40, &event) == M4_E_WOULD_BLOCK);
+    CHECK(std::chrono::steady_clock::now() - begin >= std::chrono::milliseconds(40));
+    const itimerval never = {};
+    REQUIRE(::setitimer(ITIMER_REAL, &never, nullptr) == 0);
+    REQUIRE(::sigaction(SIGALRM, &before, nullptr) == 0);
+    CHECK(m4_stream_cancel(stream.get()) == 0);
+    service.join();
 }
 
 TEST_CASE("cancel asks once; the stream ends as cancelled") {
