@@ -122,6 +122,9 @@ class OutcomeEncoder {
         add(encoder, wire::CreateTextReply(encoder.builder(), bulk));
     }
 
+    // Told with what else status tells: see status_packet().
+    void operator()(const sched::Snapshot& /*snapshot*/) {}
+
     // Of the service, not of a request.
     void operator()(const sched::DeviceLost& /*lost*/) {}
 

@@ -155,6 +155,11 @@ void Server::resume_text(Slot& slot, sched::Completion& completion) {
 
 void Server::send_outcome(Connection& connection, sched::RequestId request,
                           const sched::Outcome& outcome, std::uint64_t charged_bytes) {
+    if (const auto* snapshot = std::get_if<sched::Snapshot>(&outcome)) {
+        connection.finish(request);
+        send_status(connection, request, *snapshot);
+        return;
+    }
     std::vector<protocol::Packet> packets;
     try {
         packets = outcome_packets(request, outcome);

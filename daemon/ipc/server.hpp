@@ -86,6 +86,8 @@ class Server final : private Connection::Owner {
                       const sched::Outcome& outcome, std::uint64_t charged_bytes);
     void wait_for_text(Connection& connection, sched::RequestId request,
                        std::optional<sched::SessionId> session);
+    void send_status(Connection& connection, sched::RequestId request,
+                     const sched::Snapshot& snapshot);
     void encoded(Connection& connection, sched::RequestId request,
                  std::optional<sched::SessionId> session, std::vector<std::uint32_t> ids);
     [[nodiscard]] std::size_t clients_of(uid_t uid) const;

@@ -68,12 +68,24 @@ void Server::perform(Connection& connection, sched::RequestId request, Greeting&
 }
 
 void Server::perform(Connection& connection, sched::RequestId request, AskStatus& /*ask*/) {
+    // At once, be the engine as busy as it may; but who closed a session and
+    // then asks wants to see it closed.
+    if (connection.in_flight_count() == 0) {
+        send_status(connection, request, parts_.scheduler->snapshot());
+        return;
+    }
+    connection.begin(request);
+    parts_.scheduler->submit(connection.id(), request, sched::ReadFigures{});
+}
+
+void Server::send_status(Connection& connection, sched::RequestId request,
+                         const sched::Snapshot& snapshot) {
     std::uint64_t now_us = 0;
     check(sd_event_now(parts_.loop, CLOCK_MONOTONIC, &now_us), "sd_event_now");
     LoopFigures figures;
     figures.uptime_ms = (now_us - started_us_) / 1000;
     figures.clients = static_cast<std::uint32_t>(client_count_);
-    connection.send(status_packet(request, parts_.info, parts_.scheduler->snapshot(), figures), 0);
+    connection.send(status_packet(request, parts_.info, snapshot, figures), 0);
 }
 
 void Server::perform(Connection& connection, sched::RequestId request, AskModel& /*ask*/) {

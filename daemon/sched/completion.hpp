@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sched/request.hpp"
+#include "sched/snapshot.hpp"
 
 /// What comes back from the engine thread and the text worker.
 namespace m4::sched {
@@ -93,7 +94,7 @@ struct DeviceLost {
     std::string message;
 };
 
-using Outcome = std::variant<Failure, Acknowledged, SessionState, SessionTable, Piece,
+using Outcome = std::variant<Failure, Acknowledged, SessionState, SessionTable, Snapshot, Piece,
                              GenerateFinished, ScoreRows, ScoreFinished, Tokens, Text, DeviceLost>;
 
 struct Completion {

@@ -22,7 +22,7 @@ namespace m4::sched {
 /// advanced one step at a time. Everything happens in the caller's thread.
 ///
 /// Every submitted request ends with exactly one last outcome (Failure,
-/// Acknowledged, SessionState, SessionTable, GenerateFinished or
+/// Acknowledged, SessionState, SessionTable, Snapshot, GenerateFinished or
 /// ScoreFinished), unless its client leaves before.
 class Core {
    public:
@@ -64,6 +64,7 @@ class Core {
     void handle(const ClientState& client, RequestId request, InspectSession what);
     void handle(const ClientState& client, RequestId request, CloseSession what);
     void handle(const ClientState& client, RequestId request, ListSessions what);
+    void handle(const ClientState& client, RequestId request, ReadFigures what);
     void handle(const ClientState& client, RequestId request, Generate what);
     void handle(const ClientState& client, RequestId request, Score what);
 

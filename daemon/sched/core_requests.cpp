@@ -123,6 +123,10 @@ void Core::handle(const ClientState& client, RequestId request, ListSessions /*w
     emit(client.who.id, request, std::move(table));
 }
 
+void Core::handle(const ClientState& client, RequestId request, ReadFigures /*what*/) {
+    emit(client.who.id, request, snapshot());
+}
+
 void Core::handle(const ClientState& client, RequestId request, Generate what) {
     Session* session = idle_session(client, request, what.session);
     if (session == nullptr) {

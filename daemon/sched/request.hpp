@@ -51,6 +51,9 @@ struct CloseSession {
 /// Sessions of the asking client's uid; of everyone for uid 0.
 struct ListSessions {};
 
+/// The figures for status, once what the client asked before is done.
+struct ReadFigures {};
+
 struct Generate {
     SessionId session = 0;
     std::uint32_t max_tokens = 0;      ///< 0: until the context is full
@@ -65,6 +68,6 @@ struct Score {
 };
 
 using Request = std::variant<CreateSession, AppendTokens, TruncateSession, InspectSession,
-                             CloseSession, ListSessions, Generate, Score>;
+                             CloseSession, ListSessions, ReadFigures, Generate, Score>;
 
 }  // namespace m4::sched

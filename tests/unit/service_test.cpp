@@ -98,6 +98,22 @@ TEST_CASE("a session from prompt to text") {
     client.expect_error(client.ask_generate(session, 1), M4_E_NOT_FOUND);
 }
 
+TEST_CASE("status counts what its asker did before") {
+    Service service;
+    RawClient client(service);
+    for (std::uint32_t round = 0; round < 50; ++round) {
+        const auto session = client.create_session();
+        const auto close = client.ask([&](protocol::Encoder& e) {
+            return wire::CreateSessionCloseRequest(e.builder(), session);
+        });
+        const auto status = client.ask_status();
+        (void)client.expect<wire::OkReply>(close);
+        const auto reply = client.expect<wire::StatusReply>(status);
+        CHECK(reply.frame().body_as_StatusReply()->sessions() == 0);
+        CHECK(reply.frame().body_as_StatusReply()->kv_used_bytes() == 0);
+    }
+}
+
 TEST_CASE("a generation is cancelled by its id") {
     ServiceOptions options;
     options.backend.context_length = 4000;
