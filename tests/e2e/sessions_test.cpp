@@ -176,7 +176,8 @@ TEST_CASE("session: two streams of one client, driven by an event loop") {
 
 TEST_CASE("session: contexts come and go without leaking KV memory") {
     NEEDS_NANO();
-    const Client client = connect(nano().socket());
+    const Service service(nano_image());  // of its own: nobody else's contexts
+    const Client client = connect(service.socket());
     const auto used = [&] {
         struct m4_status status = M4_INIT(struct m4_status);
         REQUIRE(m4_status(client.get(), &status) == 0);
