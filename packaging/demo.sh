@@ -27,8 +27,9 @@ while [ ! -S "$scratch/m4d.sock" ]; do
 	}
 	sleep 0.05
 done
-prompt=${M4_PROMPT:-Once upon a time}
-printf '\n  %s' "$prompt"
-"$build/bin/m4ctl" --socket "$scratch/m4d.sock" run --stats --temperature 0.7 --seed 4 \
-	--max-tokens 220 "$prompt"
-echo
+prompt=${M4_PROMPT:-Once upon a time there was a young fox named Hazel.}
+printf '\n%s' "$prompt"
+"$build/bin/m4ctl" --socket "$scratch/m4d.sock" run --stats --temperature 0.5 --seed 3 \
+	--max-tokens 240 --stop "Question:" "$prompt" 2>"$scratch/stats"
+printf '\n\n'
+cat "$scratch/stats"

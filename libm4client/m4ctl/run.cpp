@@ -38,8 +38,9 @@ class Interrupt {
         sigset_t signals;
         sigemptyset(&signals);
         sigaddset(&signals, SIGINT);
-        if (::sigprocmask(SIG_BLOCK, &signals, &before_) != 0) {
-            throw system_failure("sigprocmask");
+        if (const int error = ::pthread_sigmask(SIG_BLOCK, &signals, &before_); error != 0) {
+            errno = error;
+            throw system_failure("pthread_sigmask");
         }
         fd_ = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
         if (fd_ < 0) {
@@ -48,7 +49,7 @@ class Interrupt {
     }
     ~Interrupt() {
         ::close(fd_);
-        ::sigprocmask(SIG_SETMASK, &before_, nullptr);
+        ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
     }
     Interrupt(const Interrupt&) = delete;
     Interrupt& operator=(const Interrupt&) = delete;
@@ -161,22 +162,29 @@ nlohmann::json to_json(const Outcome& outcome) {
             {"usage", figures}};
 }
 
-/// To stderr, which keeps stdout the continuation's alone.
-void print_stats(const Outcome& outcome) {
+/// What it ran on and what it took. To stderr, which keeps stdout the
+/// continuation's alone.
+void print_stats(const Client& client, const Outcome& outcome) {
+    const Status on = status(client);
+    const ModelInfo model = model_info(client);
     const m4_usage& usage = outcome.usage;
     const auto row = [](const char* name, const std::string& value) {
-        (void)std::fprintf(stderr, "%-15s %12s\n", name, value.c_str());
+        (void)std::fprintf(stderr, "%-14s %s\n", name, value.c_str());
     };
-    row("prompt tokens", std::to_string(usage.prompt_tokens));
-    row("  not computed", std::to_string(usage.cached_tokens));
-    row("output tokens", std::to_string(usage.output_tokens));
-    row("queued", time_text(usage.queue_us));
-    row("first token", time_text(usage.ttft_us));
-    row("total", time_text(usage.total_us));
+    row("device", clip(printable(on.device_name, true), kWidth - 15));
+    row("driver",
+        clip(printable(std::string(on.driver_name) + " " + on.driver_info, true), kWidth - 15));
+    row("image", model.digest);
+    row("weights", size_text(on.weight_bytes) + " by " + on.weights_import + ", " +
+                       std::to_string(on.copied_bytes) + " bytes copied");
+    row("prompt", std::to_string(usage.prompt_tokens) + " tokens, " +
+                      std::to_string(usage.cached_tokens) + " of them cached");
+    row("output", std::to_string(usage.output_tokens) + " tokens in " + time_text(usage.total_us) +
+                      ", ended by " + finish_name(outcome.finish));
+    row("TTFT", time_text(usage.ttft_us));
     if (const auto rate = decode_rate(usage)) {
-        row("tokens/second", fixed(*rate, 1));
+        row("tokens/s", fixed(*rate, 1));
     }
-    row("finish", finish_name(outcome.finish));
 }
 
 int run(const Global& global, const RunOptions& options) {
@@ -214,7 +222,7 @@ int run(const Global& global, const RunOptions& options) {
         printer.finish();
     }
     if (options.stats) {
-        print_stats(outcome);
+        print_stats(client, outcome);
     }
     return outcome.interrupted ? kExitInterrupted : kExitOk;
 }
