@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc)
 CMAKE_BUILD = cmake --build $(BUILD) --parallel $(JOBS)
 
 .PHONY: help deps deps-test deps-vm deps-lint deps-nano build demo test vm-test kmod \
-	check-asan check-tsan fuzz-smoke abi-check lint fmt nano install clean
+	check-asan check-tsan abi-check lint fmt nano install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -53,9 +53,6 @@ check-asan: deps-test ## the tests under AddressSanitizer and UBSan
 check-tsan: deps-test ## the tests under ThreadSanitizer
 	@cmake --preset tsan >/dev/null && cmake --build build-tsan --parallel $(JOBS)
 	@tests/run.sh build-tsan unit
-
-fuzz-smoke: deps-lint ## each fuzz target for a short, fixed number of runs
-	@tests/fuzz/smoke.sh
 
 abi-check: deps-test ## exported symbols and the installed package of libm4client
 	@cmake --preset default -DM4_TESTS=ON >/dev/null
