@@ -177,6 +177,7 @@ void print_pairs(const std::vector<std::pair<std::string, std::string>>& pairs) 
 void print_table(const std::vector<Column>& columns,
                  const std::vector<std::vector<std::string>>& rows) {
     std::vector<std::size_t> widths;
+    widths.reserve(columns.size());
     for (const Column& column : columns) {
         widths.push_back(column_count(column.title));
     }
