@@ -36,8 +36,10 @@ constexpr std::uint64_t kStepCheckMs = 5000;
 
 enum ExitCode : int { kExitOk = 0, kExitOther = 1, kExitImage = 3 };
 
-/// Before anything starts a thread or loads a driver.
+/// Before anything starts a thread or loads a driver, so nobody else reads or
+/// writes the environment meanwhile.
 void prepare_environment(Config& config) {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe)
     if (const char* named = std::getenv("CACHE_DIRECTORY");
         named != nullptr && config.engine.cache_dir.empty()) {
         // Several are separated by colons; the unit asks for one.
@@ -47,6 +49,7 @@ void prepare_environment(Config& config) {
         std::filesystem::create_directories(config.engine.cache_dir);
         // Mesa's own cache: without a home it would find no place for it.
         const auto mesa = config.engine.cache_dir / "mesa";
+        // NOLINTNEXTLINE(concurrency-mt-unsafe)
         (void)setenv("MESA_SHADER_CACHE_DIR", mesa.c_str(), 0);
     }
     (void)std::signal(SIGPIPE, SIG_IGN);

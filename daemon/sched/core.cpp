@@ -161,6 +161,7 @@ std::vector<Share> Core::plan() {
 void Core::run(const std::vector<Share>& shares) {
     ++step_number_;
     std::vector<engine::Chunk> chunks;
+    chunks.reserve(shares.size());
     for (const Share& share : shares) {
         Work& work = *works_[share.index];
         ClientState& client = clients_.at(work.client());
@@ -188,6 +189,7 @@ void Core::run(const std::vector<Share>& shares) {
     step_ms_ += (took.count() - step_ms_) / 8;
 
     std::vector<std::size_t> row_counts;
+    row_counts.reserve(chunks.size());
     for (const engine::Chunk& chunk : chunks) {
         row_counts.push_back(chunk.logits == engine::Logits::all    ? chunk.tokens.size()
                              : chunk.logits == engine::Logits::last ? 1
