@@ -11,11 +11,13 @@ if [ -e "$system/absent" ]; then
 	exit 0
 fi
 
+# Users before rules, as a package does: udev looks up group m4 when it reads
+# the rule, and reads it as soon as it is there.
+find "$system/root" -path '*/sysusers.d/*.conf' -exec systemd-sysusers {} +
 cp -a "$system/root/." /
 install -D "$art/m4.ko" "/lib/modules/$(uname -r)/extra/m4.ko"
 depmod -a
 ldconfig
-systemd-sysusers
 systemctl daemon-reload
 systemd-tmpfiles --create >/dev/null 2>&1
 udevadm control --reload
