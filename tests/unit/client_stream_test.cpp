@@ -319,7 +319,7 @@ TEST_CASE("waiting for a stream ends with the client's time limit and goes on") 
         waiting.wait();
         talk.send_done(id, wire::Finish::eos, "late");
     });
-    const ClientHandle client = connect_to(service, 200);
+    const ClientHandle client = connect_to(service, 500);
     const SessionHandle session = make_session(client);
     const StreamHandle stream = start(session);
     m4_event event = M4_INIT(m4_event);

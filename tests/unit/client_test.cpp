@@ -430,9 +430,9 @@ TEST_CASE("a call that timed out is cancelled, and its late answer dropped") {
         talk.send_sample(late, wire::Body::StatusReply);
         talk.send_sample(talk.id, wire::Body::StatusReply);
     });
-    const ClientHandle client = connect_to(service, 100);
+    const ClientHandle client = connect_to(service, 500);
     CHECK(ask_status(client) == M4_E_TIMEOUT);
-    CHECK(error_text(client.get()).find("100 ms") != std::string::npos);
+    CHECK(error_text(client.get()).find("500 ms") != std::string::npos);
     CHECK(ask_status(client) == 0);
 }
 
@@ -449,7 +449,7 @@ TEST_CASE("a session that comes too late is closed again") {
         talk.send_ok(talk.id);
         serve_status(talk);
     });
-    const ClientHandle client = connect_to(service, 100);
+    const ClientHandle client = connect_to(service, 500);
     m4_session* session = nullptr;
     CHECK(m4_session_create(client.get(), nullptr, &session) == M4_E_TIMEOUT);
     CHECK(ask_status(client) == 0);
@@ -471,7 +471,7 @@ TEST_CASE("a service that stops reading costs time-outs, and serves again once i
             }
         }
     });
-    const ClientHandle client = connect_to(service, 200);
+    const ClientHandle client = connect_to(service, 500);
     // As small as the kernel lets it be: after a few messages it is full.
     const int bytes = 1;
     REQUIRE(::setsockopt(m4_client_fd(client.get()), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) ==
