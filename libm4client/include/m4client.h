@@ -154,6 +154,11 @@ struct m4_model_info {
 	uint32_t vocabulary;
 	int32_t bos_id; /* -1: none */
 	int32_t eos_id;
+	char signer[128]; /* certificate that signed it, from the kernel; "": a folder */
+	uint64_t generation; /* the kernel's count of images under this name; 0: a folder */
+	uint32_t development; /* 1: signed by a key made for development; not for users */
+	char state[16]; /* "ready"; "revoked": the kernel took it back, nothing runs;
+			 * "draining": newer clients get a newer image */
 };
 
 int m4_model_info(m4_client *client, struct m4_model_info *info);
@@ -164,7 +169,7 @@ struct m4_status {
 	char device_name[128]; /* Vulkan physical device */
 	char driver_name[64];
 	char driver_info[128];
-	char weights_import[24]; /* "host_pointer" or "staging" */
+	char weights_import[24]; /* "dma_buf", "host_pointer" or "staging" */
 	char kv_cache_type[8]; /* "f16" or "f32" */
 	uint64_t weight_bytes; /* mapped */
 	uint64_t copied_bytes; /* of these, copied to reach the device */
@@ -178,6 +183,10 @@ struct m4_status {
 	uint32_t sessions;
 	uint32_t requests_active;
 	uint32_t requests_queued;
+	char model_state[16]; /* as m4_model_info.state */
+	uint32_t development; /* as m4_model_info.development */
+	char render_node[32]; /* of the Vulkan device; "": it has none */
+	char drm_driver[64]; /* name and version of its kernel driver; "" likewise */
 };
 
 int m4_status(m4_client *client, struct m4_status *status);

@@ -43,6 +43,10 @@ ModelInfo info_of(const wire::ModelInfoReply& reply) {
     info.vocabulary = reply.vocabulary();
     info.bos_id = reply.bos_id();
     info.eos_id = reply.eos_id();
+    copy_text(info.signer, text_of(reply.signer()));
+    info.generation = reply.generation();
+    info.development = reply.development() ? 1 : 0;
+    copy_text(info.state, text_of(reply.state()));
     return info;
 }
 
@@ -67,6 +71,10 @@ Status status_of(const wire::StatusReply& reply) {
     status.sessions = reply.sessions();
     status.requests_active = reply.requests_active();
     status.requests_queued = reply.requests_queued();
+    copy_text(status.model_state, text_of(reply.model_state()));
+    status.development = reply.development() ? 1 : 0;
+    copy_text(status.render_node, text_of(reply.render_node()));
+    copy_text(status.drm_driver, text_of(reply.drm_driver()));
     return status;
 }
 
