@@ -22,6 +22,7 @@
 #include "lib/error.hpp"
 #include "lib/image.hpp"
 #include "lib/tokenizer.hpp"
+#include "trust/kernel_image.hpp"
 
 namespace m4 {
 namespace {
@@ -55,12 +56,38 @@ void prepare_environment(Config& config) {
     (void)std::signal(SIGPIPE, SIG_IGN);
 }
 
-firmware::MappedImage open_image(const Config& config) {
+/// The image, and what the kernel says of it where it holds it.
+struct OpenedImage {
+    firmware::MappedImage mapped;
+    std::optional<trust::KernelImage> kernel;
+};
+
+OpenedImage open_device(const Config& config) {
+    // Should another generation become current while we look, it is opened
+    // instead; if that goes on we serve what we have.
+    constexpr int kAttempts = 3;
+    for (int attempt = 1;; ++attempt) {
+        firmware::MappedImage mapped = firmware::MappedImage::open_device(config.device_node);
+        trust::KernelImage kernel(mapped.device_fd());
+        const std::string digest = firmware::to_hex(mapped.image().digest());
+        if (kernel.digest() != digest) {
+            throw firmware::Error(
+                config.device_node.string(),
+                "shows an image of digest " + digest + ", not " + kernel.digest());
+        }
+        if (kernel.vouched() || attempt == kAttempts ||
+            judge(kernel, kernel.current()) != trust::Change::newer) {
+            return {std::move(mapped), std::move(kernel)};
+        }
+    }
+}
+
+OpenedImage open_image(const Config& config) {
     if (config.image_folder.empty()) {
-        return firmware::MappedImage::open_device(config.device_node);
+        return open_device(config);
     }
     std::atomic<std::uint64_t> shown{0};
-    return firmware::MappedImage::open_folder(
+    firmware::MappedImage mapped = firmware::MappedImage::open_folder(
         config.image_folder, [&shown](std::uint64_t done_bytes, std::uint64_t total_bytes) {
             const std::uint64_t percent =
                 done_bytes * 100 / std::max<std::uint64_t>(total_bytes, 1);
@@ -74,6 +101,7 @@ firmware::MappedImage open_image(const Config& config) {
                 }
             }
         });
+    return {std::move(mapped), std::nullopt};
 }
 
 const firmware::Part& backbone_of(const firmware::Image& image) {
@@ -107,8 +135,9 @@ void warm_up(engine::Engine& engine) {
     }
 }
 
-ipc::ServiceInfo describe(const Config& config, const firmware::Image& image,
+ipc::ServiceInfo describe(const Config& config, const OpenedImage& opened,
                           const firmware::Tokenizer& tokenizer, const engine::Engine& engine) {
+    const firmware::Image& image = opened.mapped.image();
     const firmware::Part& part = backbone_of(image);
     ipc::ServiceInfo info;
     info.server_version = M4_VERSION;
@@ -120,7 +149,12 @@ ipc::ServiceInfo describe(const Config& config, const firmware::Image& image,
     info.digest = image.digest();
     info.root = image.root();
     info.source_digest = part.source_digest;
-    info.source = config.image_folder.empty() ? "device" : "folder";
+    info.source = opened.kernel ? "device" : "folder";
+    if (opened.kernel) {
+        info.signer = opened.kernel->signer();
+        info.generation = opened.kernel->generation();
+        info.development = opened.kernel->development();
+    }
     info.rollback_index = image.rollback_index();
     info.parameters = part.parameters;
     info.payload_bytes = image.payload_bytes();
@@ -194,7 +228,8 @@ struct StepCheck {
 };
 
 int serve(const Config& config, SteadyClock::time_point started) {
-    const firmware::MappedImage mapped = open_image(config);
+    const OpenedImage opened = open_image(config);
+    const firmware::MappedImage& mapped = opened.mapped;
     const firmware::Tokenizer tokenizer = open_tokenizer(mapped);
     const firmware::Image& image = mapped.image();
     observe::log(observe::Level::info, "image %s %s, digest %s", std::string(image.name()).c_str(),
@@ -219,7 +254,7 @@ int serve(const Config& config, SteadyClock::time_point started) {
     parts.scheduler = &scheduler;
     parts.completions = &completions;
     parts.text = &text;
-    parts.info = describe(config, image, tokenizer, *engine);
+    parts.info = describe(config, opened, tokenizer, *engine);
     ipc::Listener listener = open_listener(config);
     const auto took = SteadyClock::now() - started;
     parts.info.start_to_ready_ms = static_cast<std::uint64_t>(

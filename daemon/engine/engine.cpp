@@ -146,7 +146,9 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
               std::string(weights.import_name()),
               weights.weight_bytes(),
               weights.copied_bytes(),
-              memory.kv().size_bytes()};
+              memory.kv().size_bytes(),
+              {},
+              {}};
     device.check_validation();
 }
 

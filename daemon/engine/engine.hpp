@@ -41,6 +41,8 @@ struct DeviceReport {
     std::uint64_t weight_bytes = 0;
     std::uint64_t copied_bytes = 0;
     std::uint64_t kv_pool_bytes = 0;
+    std::string render_node;  ///< of the Vulkan device; empty: it has none
+    std::string drm_driver;   ///< name and version of its kernel driver; likewise
 };
 
 /// A sequence's place in the KV pool. Destroying it frees the place at once.
