@@ -127,6 +127,7 @@ class OutcomeEncoder {
 
     // Of the service, not of a request.
     void operator()(const sched::DeviceLost& /*lost*/) {}
+    void operator()(const sched::ImageRevoked& /*revoked*/) {}
 
    private:
     template <typename T>
