@@ -153,20 +153,27 @@ from_debian() {
 
 from_source() {
 	local dir=$1
-	"$here/build-debug-kernel.sh" "$dir"
-	assemble "$dir/work/tree" "$(cat "$dir/work/release")" "$dir"
+	cp -a "$built/tree" "$dir/work"
+	assemble "$dir/work" "$(cat "$built/release")" "$dir"
+	ln -s "$built/kdir" "$dir/kdir"
 	rm -rf "$dir/work"
 	touch "$dir/complete"
 }
 
+# refresh NAME KEY: forget what is cached, where that is wanted.
+refresh() {
+	[ -z "${M4_VM_REFRESH:-}" ] || rm -f "$(cached_dir "$1" "$2")/complete"
+}
+
+name=kernel-${kernel#linux-image-}
 key="$kernel $arch $(cat "$0" "$here/initrd-init.sh")"
+builder=from_debian
 if [ "$kernel" = debug ]; then
-	key+=$(cat "$here/build-debug-kernel.sh" "$here/debug.config")
+	built=$(cat "$here/build-debug-kernel.sh" "$here/debug.config")
+	refresh linux-debug "$built"
+	built=$(cached linux-debug "$built" "$here/build-debug-kernel.sh")
+	key+=$built
 	builder=from_source
-else
-	builder=from_debian
 fi
-if [ -n "${M4_VM_REFRESH:-}" ]; then
-	rm -f "$vm_cache/kernel-${kernel#linux-image-}-$(sha256sum <<<"$key" | cut -c 1-16)/complete"
-fi
-cached "kernel-${kernel#linux-image-}" "$key" "$builder"
+refresh "$name" "$key"
+cached "$name" "$key" "$builder"

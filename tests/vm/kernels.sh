@@ -14,12 +14,13 @@
 kinds='
 # kind       arch   kernel                       root   MiB   cases            has
 cloud-6.1    amd64  linux-image-cloud-amd64      full   6144  *                systemd bigmem
+cloud-6.12   amd64  linux-image-6.12-cloud-amd64 full   2048  *                systemd
 stock        amd64  linux-image-cloud-amd64      small  2048  10*,20*,30*,40*
 '
 # The words that "has" may say.
 features='systemd bigmem vgem edu iommu debug'
 # What make vm-test runs.
-default_kinds=cloud-6.1
+default_kinds=cloud-6.1,cloud-6.12
 
 # kind_row NAME: sets kind, arch, kernel, root_kind, mib, cases, has.
 kind_row() {
@@ -41,13 +42,14 @@ kbuild_arch() {
 	esac
 }
 
+cached_dir() { echo "$vm_cache/$1-$(sha256sum <<<"$2" | cut -c 1-16)"; }
+
 # cached NAME KEY BUILDER...: prints the cache folder of NAME made from KEY;
 # where it is missing, BUILDER... DIR fills it. Other versions of NAME that no
 # run has used for a month go.
 cached() {
-	local name=$1 key dir
-	key=$(sha256sum <<<"$2" | cut -c 1-16)
-	dir=$vm_cache/$name-$key
+	local name=$1 dir old
+	dir=$(cached_dir "$1" "$2")
 	shift 2
 	mkdir -p "$vm_cache"
 	if [ ! -e "$dir/complete" ]; then
@@ -62,7 +64,7 @@ cached() {
 	fi
 	touch "$dir/complete"
 	find "$vm_cache" -mindepth 2 -maxdepth 2 -path "$vm_cache/$name-*/complete" -mtime +30 |
-		while read -r key; do as_root rm -rf "${key%/complete}"; done
+		while read -r old; do as_root rm -rf "${old%/complete}"; done
 	echo "$dir"
 }
 

@@ -86,13 +86,16 @@ stage_kind() {
 	[ "$arch" = amd64 ] || cc=aarch64-linux-gnu-gcc
 	kdir=$("$here/build-kernel.sh" "$kind")/kdir
 	read -ra kbuild <<<"$(kbuild_arch "$arch")"
-	kbuild=(make -s -C "$root/kmod" "${kbuild[@]}" KDIR="$kdir"
-		M4_DEV_CERT="$vm/keys/dev.crt" modules)
-	"${kbuild[@]}" BUILD="$dir/kmod" >"$dir/kmod.log" 2>&1 || {
+	# Objects beside copies of the sources: Linux 6.12 knows no other way.
+	mkdir -p "$dir/src/firmware"
+	cp -r "$root/kmod" "$dir/src/"
+	cp -r "$root"/firmware/include "$root"/firmware/*.[ch] "$dir/src/firmware/"
+	make -s -C "$dir/src/kmod" "${kbuild[@]}" KDIR="$kdir" BUILD="$dir/src/kmod" \
+		M4_DEV_CERT="$vm/keys/dev.crt" modules >"$dir/kmod.log" 2>&1 || {
 		cat "$dir/kmod.log"
 		return 1
 	}
-	cp "$dir/kmod/m4.ko" "$stage/"
+	cp "$dir/src/kmod/m4.ko" "$stage/"
 
 	rm -rf "$stage/guest"
 	mkdir "$stage/guest"
@@ -102,18 +105,18 @@ stage_kind() {
 	done
 	for file in "$here"/guest/*.c; do
 		$cc -static -O1 -Wall -Wextra -I"$root/kmod/include/uapi" \
-			-o "$stage/guest/$(basename "$file" .c)" "$file"
+			-o "$stage/guest/$(basename "$file" .c)" "$file" || return 1
 	done
 	# Modules that only tests load.
 	if [ -e "$here/guest/kmod/Kbuild" ]; then
-		read -ra kbuild <<<"$(kbuild_arch "$arch")"
-		mkdir "$dir/test-kmod"
-		make -s -C "$kdir" "${kbuild[@]}" M="$dir/test-kmod" src="$here/guest/kmod" \
-			KBUILD_EXTRA_SYMBOLS="$dir/kmod/Module.symvers" modules >"$dir/test-kmod.log" 2>&1 || {
+		cp -r "$here/guest/kmod" "$dir/src/test-kmod"
+		make -s -C "$kdir" "${kbuild[@]}" M="$dir/src/test-kmod" \
+			KBUILD_EXTRA_SYMBOLS="$dir/src/kmod/Module.symvers" \
+			modules >"$dir/test-kmod.log" 2>&1 || {
 			cat "$dir/test-kmod.log"
 			return 1
 		}
-		cp "$dir"/test-kmod/*.ko "$stage/guest/"
+		cp "$dir"/src/test-kmod/*.ko "$stage/guest/"
 	fi
 	{
 		echo "KIND=$kind"
