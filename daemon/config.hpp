@@ -17,6 +17,8 @@ struct Config {
     std::filesystem::path device_node = "/dev/m4/backbone";
     std::filesystem::path socket_path;  ///< unless the service manager passes one
     engine::Options engine;
+    /// After a handover: how long who is still here is served.
+    std::uint32_t drain_seconds = 600;
     observe::Level log_level = observe::Level::info;
 };
 

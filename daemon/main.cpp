@@ -2,7 +2,7 @@
 // m4d: arguments, image, engine, socket, loop. The one place that reads the
 // environment.
 #include <pthread.h>
-#include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -21,7 +21,10 @@
 #include "ipc/server.hpp"
 #include "lib/error.hpp"
 #include "lifecycle/image_watch.hpp"
+#include "lifecycle/notifier.hpp"
 #include "lifecycle/opened_image.hpp"
+#include "lifecycle/relaunch.hpp"
+#include "lifecycle/updater.hpp"
 #include "trust/image_guard.hpp"
 
 namespace m4 {
@@ -102,13 +105,9 @@ ipc::ServiceInfo describe(const Config& config, const lifecycle::OpenedImage& op
     return info;
 }
 
-ipc::Listener open_listener(const Config& config) {
-    const int passed = sd_listen_fds(1);
-    if (passed > 1) {
-        throw std::runtime_error("the service manager passed more than one socket");
-    }
-    return passed == 1 ? ipc::Listener::adopt(SD_LISTEN_FDS_START)
-                       : ipc::Listener::bind(config.socket_path);
+ipc::Listener open_listener(const Config& config, lifecycle::Inherited& inherited) {
+    return inherited.listener ? ipc::Listener::adopt(inherited.listener.release())
+                              : ipc::Listener::bind(config.socket_path);
 }
 
 ipc::EventLoop make_loop() {
@@ -117,29 +116,37 @@ ipc::EventLoop make_loop() {
     return ipc::EventLoop(loop);
 }
 
-/// SIGTERM and SIGINT wait for the loop, in every thread.
+/// They wait for the loop, in every thread.
 void block_signals() {
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
-ipc::EventSource stop_on(sd_event* loop, int signal, ipc::Server& server) {
-    const auto on_signal = [](sd_event_source* source, const signalfd_siginfo* /*info*/,
-                              void* data) {
-        return ipc::guarded(source, [&] {
-            observe::log(observe::Level::info, "stopping");
-            (void)sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
-            static_cast<ipc::Server*>(data)->drain(kExitOk);
-        });
-    };
-    sd_event_source* source = nullptr;
-    ipc::check(sd_event_add_signal(loop, &source, signal, on_signal, &server),
-               "sd_event_add_signal");
-    return ipc::EventSource(source);
-}
+/// What a signal that ends the service needs.
+struct Stop {
+    ipc::Server* server;
+    const lifecycle::Notifier* notifier;
+
+    ipc::EventSource on(sd_event* loop, int signal) {
+        const auto on_signal = [](sd_event_source* source, const signalfd_siginfo* /*info*/,
+                                  void* data) {
+            return ipc::guarded(source, [&] {
+                const auto& stop = *static_cast<Stop*>(data);
+                observe::log(observe::Level::info, "stopping");
+                stop.notifier->say("STOPPING=1\nSTATUS=Stopping");
+                stop.server->drain(kExitOk);
+            });
+        };
+        sd_event_source* source = nullptr;
+        ipc::check(sd_event_add_signal(loop, &source, signal, on_signal, this),
+                   "sd_event_add_signal");
+        return ipc::EventSource(source);
+    }
+};
 
 /// Re-arms itself; stops the watchdog's food when a step hangs.
 struct StepCheck {
@@ -164,16 +171,25 @@ struct StepCheck {
     }
 };
 
-int serve(const Config& config, SteadyClock::time_point started) {
+/// How this process came about. Lives as long as it: who waits for us learns
+/// from the end of `inherited` that we failed, and our last line is out by then.
+struct Start {
+    SteadyClock::time_point began;
+    lifecycle::Launch launch;
+    lifecycle::Inherited inherited;
+};
+
+int serve(const Config& config, Start& start) {
+    lifecycle::Notifier notifier(!start.inherited.report);
     const lifecycle::OpenedImage opened =
-        lifecycle::open_image(config.image_folder, config.device_node);
+        lifecycle::open_image(config.image_folder, config.device_node, notifier);
     const lifecycle::OwnedTokenizer tokenizer(opened);
     const firmware::Image& image = opened.mapped.image();
     trust::ImageGuard guard(opened.mapped.mapping(), [&] { return opened.lost_text(); });
     observe::log(observe::Level::info, "image %s %s, digest %s", std::string(image.name()).c_str(),
                  std::string(image.version()).c_str(), firmware::to_hex(image.digest()).c_str());
 
-    (void)sd_notify(0, "STATUS=Starting the engine\nEXTEND_TIMEOUT_USEC=300000000");
+    notifier.say("STATUS=Starting the engine\nEXTEND_TIMEOUT_USEC=300000000");
     block_signals();
     const ipc::EventLoop loop = make_loop();
     const sched::TokenizerText text(tokenizer.get());
@@ -195,45 +211,50 @@ int serve(const Config& config, SteadyClock::time_point started) {
     parts.completions = &completions;
     parts.text = &text;
     parts.info = describe(config, opened, tokenizer.get(), *engine);
-    ipc::Listener listener = open_listener(config);
-    const auto took = SteadyClock::now() - started;
+    ipc::Listener listener = open_listener(config, start.inherited);
+    const auto took = SteadyClock::now() - start.began;
     parts.info.start_to_ready_ms = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
-    parts.on_revoked = [](const std::string& why) {
-        (void)sd_notifyf(0, "STATUS=Serving nothing: %s", why.c_str());
+    parts.limits.handover_ms = std::uint64_t{config.drain_seconds} * 1000;
+    parts.on_revoked = [&](const std::string& why) {
+        notifier.say("STATUS=Serving nothing: %s", why.c_str());
     };
     const ipc::ServiceInfo info = parts.info;
     ipc::Server server(std::move(parts), std::move(listener));
 
-    const ipc::EventSource on_term = stop_on(loop.get(), SIGTERM, server);
-    const ipc::EventSource on_int = stop_on(loop.get(), SIGINT, server);
+    Stop stop{&server, &notifier};
+    const ipc::EventSource on_term = stop.on(loop.get(), SIGTERM);
+    const ipc::EventSource on_int = stop.on(loop.get(), SIGINT);
     StepCheck step_check{&scheduler, {}};
     step_check.arm(loop.get());
-    ipc::check(sd_event_set_watchdog(loop.get(), 1), "sd_event_set_watchdog");
-
+    lifecycle::Updater updater(loop.get(), server, notifier, std::move(start.launch));
     std::optional<lifecycle::ImageWatch> watch;
     if (opened.kernel) {
         const auto revoked = [&] {
             guard.revoke();
             scheduler.revoke(guard.reason());
         };
+        const auto newer = [&] { updater.update("a newer image is ready"); };
         watch.emplace(loop.get(), *opened.kernel, opened.mapped.device_fd(),
-                      lifecycle::ImageWatch::Events{revoked, [] {}});
-        watch->look();
+                      lifecycle::ImageWatch::Events{revoked, newer});
     }
 
     observe::log(observe::Level::info, "serving on %s (weights: %s) after %llu ms",
                  info.device.device_name.c_str(), info.device.weights_import.c_str(),
                  static_cast<unsigned long long>(info.start_to_ready_ms));
-    (void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s %s on %s", info.model_name.c_str(),
-                     info.model_version.c_str(), info.device.device_name.c_str());
+    updater.begin(
+        std::move(start.inherited), config.socket_path,
+        "Serving " + info.model_name + " " + info.model_version + " on " + info.device.device_name);
+    if (watch) {
+        watch->look();
+    }
     const int ended = sd_event_loop(loop.get());
     ipc::check(ended, "sd_event_loop");
     return ended;
 }
 
 int run(int argc, char** argv) {
-    const auto started = SteadyClock::now();
+    Start start{SteadyClock::now(), lifecycle::remember_launch(argc, argv, environ), {}};
     int exit_code = kExitOk;
     std::optional<Config> config = parse_arguments(argc, argv, &exit_code);
     if (!config) {
@@ -242,7 +263,8 @@ int run(int argc, char** argv) {
     observe::set_log_level(config->log_level);
     try {
         prepare_environment(*config);
-        return serve(*config, started);
+        start.inherited = lifecycle::take_inherited();
+        return serve(*config, start);
     } catch (const firmware::Error& error) {
         observe::log(observe::Level::error, "image: %s", error.what());
         exit_code = kExitImage;

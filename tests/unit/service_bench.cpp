@@ -23,7 +23,9 @@ namespace m4::test {
 // ---- service
 
 Service::Service(ServiceOptions options)
-    : drain_fd_(eventfd(0, EFD_CLOEXEC)), exit_code_(exit_code_promise_.get_future()) {
+    : drain_fd_(eventfd(0, EFD_CLOEXEC)),
+      handover_fd_(eventfd(0, EFD_CLOEXEC)),
+      exit_code_(exit_code_promise_.get_future()) {
     std::promise<void> ready;
     auto made = ready.get_future();
     thread_ = std::thread([this, options = std::move(options), ready = std::move(ready)]() mutable {
@@ -41,10 +43,15 @@ Service::~Service() {
     drain();
     thread_.join();
     close(drain_fd_);
+    close(handover_fd_);
 }
 
 void Service::drain() {
     (void)eventfd_write(drain_fd_, 1);
+}
+
+void Service::hand_over() {
+    (void)eventfd_write(handover_fd_, 1);
 }
 
 int Service::exit_code() {
@@ -86,6 +93,14 @@ void Service::run(const ServiceOptions& options, std::promise<void>& ready) {
         });
     };
     const auto draining = ipc::add_io(loop.get(), drain_fd_, EPOLLIN, on_drain, &server);
+    const auto on_handover = [](sd_event_source* source, int fd, std::uint32_t, void* data) {
+        return ipc::guarded(source, [&] {
+            eventfd_t ignored = 0;
+            (void)eventfd_read(fd, &ignored);
+            static_cast<ipc::Server*>(data)->hand_over();
+        });
+    };
+    const auto handing_over = ipc::add_io(loop.get(), handover_fd_, EPOLLIN, on_handover, &server);
     ready.set_value();
     exit_code_promise_.set_value(sd_event_loop(loop.get()));
 }

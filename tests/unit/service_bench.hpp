@@ -42,6 +42,8 @@ class Service {
     [[nodiscard]] std::filesystem::path socket() const { return folder_.path() / "m4d.sock"; }
     /// As SIGTERM does.
     void drain();
+    /// As when another process has taken over; the socket's file stays.
+    void hand_over();
     /// The loop's exit code; waits for the end.
     int exit_code();
     void lose_device() { backend_->lose(); }
@@ -57,6 +59,7 @@ class Service {
     FakeBackend* backend_ = nullptr;  ///< the engine thread's
     sched::Scheduler* scheduler_ = nullptr;
     int drain_fd_;
+    int handover_fd_;
     std::promise<int> exit_code_promise_;
     std::shared_future<int> exit_code_;
     std::thread thread_;
