@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc)
 CMAKE_BUILD = cmake --build $(BUILD) --parallel $(JOBS)
 
 .PHONY: help deps deps-test deps-vm deps-lint deps-nano build demo test vm-test kmod kmod-dev \
-	check-asan check-tsan abi-check lint fmt nano install clean
+	check-asan check-tsan fuzz-smoke deps-fuzz abi-check lint fmt nano install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ deps-vm:
 
 deps-lint:
 	@packaging/install-deps.sh build test vm lint
+
+deps-fuzz:
+	@packaging/install-deps.sh build fuzz
 
 deps-nano:
 	@packaging/install-deps.sh nano
@@ -62,6 +65,9 @@ check-tsan: deps-test ## the tests under ThreadSanitizer
 	@cmake --preset tsan >/dev/null && cmake --build build-tsan --parallel $(JOBS)
 	@tests/run.sh build-tsan unit
 
+fuzz-smoke: deps-fuzz ## a million hostile manifests under libFuzzer, ASan and UBSan
+	@JOBS=$(JOBS) tests/fuzz/smoke.sh build-fuzz $(FUZZ_RUNS)
+
 abi-check: deps-test ## exported symbols and the installed package of libm4client
 	@cmake --preset default -DM4_TESTS=ON >/dev/null
 	@$(CMAKE_BUILD)
@@ -82,5 +88,5 @@ install: build ## install under DESTDIR and PREFIX
 	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))
 
 clean: ## remove what was built
-	@rm -rf build build-asan build-tsan
+	@rm -rf build build-asan build-tsan build-fuzz
 	@$(MAKE) -s -C kmod clean
