@@ -10,7 +10,7 @@
 # guest/ (say '40*'). Everything this makes lies in BUILD/vm, and for each kind
 # in BUILD/vm/KIND: console.log, results.txt, the module.
 #
-#   M4_VM_TIMEOUT   seconds for one guest (default 1500)
+#   M4_VM_TIMEOUT   seconds for one guest (default 1500, debug kernels 3600)
 #   M4_VM_REFRESH   take the kernels that Debian offers today
 #   M4_CACHE_DIR    see kernels.sh
 set -euo pipefail
@@ -40,7 +40,13 @@ for kind in "${wanted[@]}"; do kind_row "$kind"; done
 
 vm=$build/vm
 stage=$vm/stage
-limit=${M4_VM_TIMEOUT:-1500}
+exec 8>"$build/vm.lock"
+if ! flock -n 8; then
+	echo "run.sh: another run uses $vm" >&2
+	exit 1
+fi
+
+has() { [[ " $has " == *" $1 "* ]]; }
 
 # What no run has made before; its minutes are not those of the tests.
 for kind in "${wanted[@]}"; do
@@ -57,10 +63,13 @@ openssl req -x509 -newkey rsa:3072 -nodes -sha256 -days 30 \
 	-subj "/CN=M4 development" -keyout "$vm/keys/dev.key" \
 	-out "$vm/keys/dev.crt" 2>"$vm/keys/openssl.log"
 "$here/make-images.sh" "$stage" "$vm/keys"
-"$here/stage-system.sh" "$build" "$stage"
+for kind in "${wanted[@]}"; do
+	kind_row "$kind"
+	if has systemd && [ ! -d "$stage/system" ]; then
+		"$here/stage-system.sh" "$build" "$stage"
+	fi
+done
 echo "# images and system staged in $((SECONDS - start)) s"
-
-has() { [[ " $has " == *" $1 "* ]]; }
 
 # chosen FILE: may this case file run on the present kind?
 chosen() {
@@ -86,16 +95,12 @@ stage_kind() {
 	[ "$arch" = amd64 ] || cc=aarch64-linux-gnu-gcc
 	kdir=$("$here/build-kernel.sh" "$kind")/kdir
 	read -ra kbuild <<<"$(kbuild_arch "$arch")"
-	# Objects beside copies of the sources: Linux 6.12 knows no other way.
-	mkdir -p "$dir/src/firmware"
-	cp -r "$root/kmod" "$dir/src/"
-	cp -r "$root"/firmware/include "$root"/firmware/*.[ch] "$dir/src/firmware/"
-	make -s -C "$dir/src/kmod" "${kbuild[@]}" KDIR="$kdir" BUILD="$dir/src/kmod" \
+	make -s -C "$root/kmod" "${kbuild[@]}" KDIR="$kdir" BUILD="$dir/kmod" \
 		M4_DEV_CERT="$vm/keys/dev.crt" modules >"$dir/kmod.log" 2>&1 || {
 		cat "$dir/kmod.log"
 		return 1
 	}
-	cp "$dir/src/kmod/m4.ko" "$stage/"
+	cp "$dir/kmod/m4.ko" "$stage/"
 
 	rm -rf "$stage/guest"
 	mkdir "$stage/guest"
@@ -107,16 +112,17 @@ stage_kind() {
 		$cc -static -O1 -Wall -Wextra -I"$root/kmod/include/uapi" \
 			-o "$stage/guest/$(basename "$file" .c)" "$file" || return 1
 	done
-	# Modules that only tests load.
+	# Modules that only tests load; objects beside copies of their sources, for
+	# Linux 6.12 knows no other way.
 	if [ -e "$here/guest/kmod/Kbuild" ]; then
-		cp -r "$here/guest/kmod" "$dir/src/test-kmod"
-		make -s -C "$kdir" "${kbuild[@]}" M="$dir/src/test-kmod" \
-			KBUILD_EXTRA_SYMBOLS="$dir/src/kmod/Module.symvers" \
+		cp -r "$here/guest/kmod" "$dir/test-kmod"
+		make -s -C "$kdir" "${kbuild[@]}" M="$dir/test-kmod" \
+			KBUILD_EXTRA_SYMBOLS="$dir/kmod/Module.symvers" \
 			modules >"$dir/test-kmod.log" 2>&1 || {
 			cat "$dir/test-kmod.log"
 			return 1
 		}
-		cp "$dir"/src/test-kmod/*.ko "$stage/guest/"
+		cp "$dir"/test-kmod/*.ko "$stage/guest/"
 	fi
 	{
 		echo "KIND=$kind"
@@ -139,7 +145,7 @@ guest() {
 	append="root=/dev/vda rw panic=-1 systemd.show_status=0 systemd.unit=multi-user.target"
 	case $arch in
 	amd64)
-		qemu=(qemu-system-x86_64 -M q35 -cpu "max,cx16=off")
+		qemu=(qemu-system-x86_64 -M q35 -cpu "max,cx16=off,la57=off")
 		append="console=ttyS0 $append"
 		;;
 	arm64)
@@ -152,7 +158,7 @@ guest() {
 		append+=" intel_iommu=on iommu.strict=1"
 	fi
 	if has edu; then qemu+=(-device "edu,dma_mask=0xffffffff"); fi
-	if has debug; then append+=" page_poison=1 slub_debug=FZPU kmemleak=on"; fi
+	if has debug; then append+=" page_poison=1 slub_debug=F kmemleak=on"; fi
 	# snapshot=on: the guest's writes go to a file that QEMU deletes.
 	qemu+=(-accel tcg -smp 2 -m "$mib"
 		-nodefaults -no-reboot -display none
@@ -174,8 +180,10 @@ report() { tee -a "$vm/results.txt"; }
 
 # run_kind: runs the present kind's guest; each report bears its name.
 run_kind() {
-	local dir=$vm/$kind status=0 begun=$SECONDS
+	local dir=$vm/$kind status=0 begun=$SECONDS limit=1500
 	local -a qemu
+	if has debug; then limit=3600; fi
+	limit=${M4_VM_TIMEOUT:-$limit}
 	mkdir "$dir"
 	if ! stage_kind "$dir"; then
 		echo "not ok $kind: the guest's disk was not made" | report
