@@ -21,6 +21,9 @@ arm64-6.1    arm64  linux-image-cloud-arm64      small  2048  *
 '
 # The words that "has" may say.
 features='systemd bigmem vgem edu iommu debug'
+# The kernel's words for trouble, whoever caused it.
+complaints='WARNING:|BUG:|BUG [a-z]|kernel BUG|KASAN:|UBSAN:|suspicious RCU|corruption|Oops'
+complaints+='|[Cc]all [Tt]race|possible (circular|recursive)|general protection|INFO: task|rcu:.*stall'
 # What make vm-test runs.
 default_kinds=cloud-6.1,cloud-6.12,generic-6.1
 

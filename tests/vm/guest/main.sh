@@ -45,8 +45,7 @@ if [ "$IS_DEBUG" = 1 ]; then
 fi
 
 # Any complaint of the kernel fails the run, whoever caused it.
-complaints='WARNING:|BUG:|KASAN:|UBSAN:|suspicious RCU|Oops|[Cc]all [Tt]race|possible (circular|recursive)|general protection|INFO: task|rcu:.*stall'
-if dmesg | grep -E "$complaints" >/run/complaints; then
+if dmesg | grep -E "$COMPLAINTS" >/run/complaints; then
 	sed 's/^/# /' /run/complaints >&3
 	echo "not ok kernel log: $(head -n 1 /run/complaints)" >&3
 else
