@@ -37,6 +37,13 @@ std::optional<Config> parse_arguments(int argc, char** argv, int* exit_code) {
         ->type_name("PATH")
         ->excludes(image)
         ->capture_default_str();
+    app.add_option("--control-node", config.control_node, "where the kernel exports the image")
+        ->type_name("PATH")
+        ->capture_default_str();
+    app.add_option("--firmware-dir", config.firmware_dir,
+                   "where the kernel read its images: the page cache lets them go")
+        ->type_name("DIR")
+        ->capture_default_str();
     app.add_option("--socket", config.socket_path,
                    "listen here, unless the service manager passes a socket")
         ->type_name("PATH")

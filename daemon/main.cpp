@@ -25,7 +25,9 @@
 #include "lifecycle/opened_image.hpp"
 #include "lifecycle/relaunch.hpp"
 #include "lifecycle/updater.hpp"
+#include "trust/image_export.hpp"
 #include "trust/image_guard.hpp"
+#include "trust/page_cache.hpp"
 
 namespace m4 {
 namespace {
@@ -171,6 +173,32 @@ struct StepCheck {
     }
 };
 
+/// The kernel has its own copy, which we map: nobody reads the files again.
+void spare_page_cache(const Config& config, const lifecycle::OpenedImage& opened) {
+    if (opened.kernel) {
+        const auto folder = config.firmware_dir / opened.kernel->name();
+        const std::uint64_t bytes = trust::drop_page_cache(folder);
+        observe::log(observe::Level::debug, "%s: the page cache may let go of %llu bytes",
+                     folder.c_str(), static_cast<unsigned long long>(bytes));
+    }
+}
+
+/// What an administrator wants to know of the device, in the log.
+void log_device(const engine::DeviceReport& device, bool from_kernel, std::uint64_t took_ms) {
+    observe::log(observe::Level::info, "serving on %s (weights: %s) after %llu ms",
+                 device.device_name.c_str(), device.weights_import.c_str(),
+                 static_cast<unsigned long long>(took_ms));
+    if (!device.import_note.empty()) {
+        // A folder never has dma-bufs: no news.
+        observe::log(from_kernel ? observe::Level::info : observe::Level::debug,
+                     "weights by %s, %s", device.weights_import.c_str(),
+                     device.import_note.c_str());
+    }
+    if (const std::string usage = engine::device_usage(); !usage.empty()) {
+        observe::log(observe::Level::debug, "used by now: %s", usage.c_str());
+    }
+}
+
 /// How this process came about. Lives as long as it: who waits for us learns
 /// from the end of `inherited` that we failed, and our last line is out by then.
 struct Start {
@@ -185,6 +213,7 @@ int serve(const Config& config, Start& start) {
         lifecycle::open_image(config.image_folder, config.device_node, notifier);
     const lifecycle::OwnedTokenizer tokenizer(opened);
     const firmware::Image& image = opened.mapped.image();
+    spare_page_cache(config, opened);
     trust::ImageGuard guard(opened.mapped.mapping(), [&] { return opened.lost_text(); });
     observe::log(observe::Level::info, "image %s %s, digest %s", std::string(image.name()).c_str(),
                  std::string(image.version()).c_str(), firmware::to_hex(image.digest()).c_str());
@@ -196,6 +225,12 @@ int serve(const Config& config, Start& start) {
     sched::CompletionQueue completions;
     engine::Options options = config.engine;
     options.guard = &guard;
+    if (opened.kernel) {
+        options.export_window = [&](std::uint64_t offset, std::uint64_t bytes) {
+            return trust::export_window(config.control_node, opened.mapped.device_fd(), offset,
+                                        bytes);
+        };
+    }
     const engine::Engine* engine = nullptr;
     const auto make_backend = [&] {
         auto made = std::make_unique<engine::Engine>(opened.mapped, options);
@@ -239,9 +274,7 @@ int serve(const Config& config, Start& start) {
                       lifecycle::ImageWatch::Events{revoked, newer});
     }
 
-    observe::log(observe::Level::info, "serving on %s (weights: %s) after %llu ms",
-                 info.device.device_name.c_str(), info.device.weights_import.c_str(),
-                 static_cast<unsigned long long>(info.start_to_ready_ms));
+    log_device(info.device, opened.kernel.has_value(), info.start_to_ready_ms);
     updater.begin(
         std::move(start.inherited), config.socket_path,
         "Serving " + info.model_name + " " + info.model_version + " on " + info.device.device_name);
