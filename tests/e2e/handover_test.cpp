@@ -250,10 +250,12 @@ TEST_CASE("handover: a socket that the service manager holds stays its own") {
     const Scratch scratch;
     Manager manager(scratch);
     const std::string socket = (scratch / "m4d.sock").string();
-    Process held(
-        {activator, "--seqpacket", "--listen=" + socket, "--setenv=NOTIFY_SOCKET", binary("m4d"),
-         "--image", nano_image().string(), "--cache-dir", (scratch / "cache").string()},
-        scratch.path(), {manager.notify_socket()});
+    // As systemd does it: the watchdog is for one process, named in advance.
+    Process held({"/bin/sh", "-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh", activator, "--seqpacket",
+                  "--listen=" + socket, "--setenv=NOTIFY_SOCKET", "--setenv=WATCHDOG_USEC=1000000",
+                  "--setenv=WATCHDOG_PID", binary("m4d"), "--image", nano_image().string(),
+                  "--cache-dir", (scratch / "cache").string()},
+                 scratch.path(), {manager.notify_socket()});
     manager.set_main(held.pid());
     wait_until("the socket is there", [&] { return fs::exists(socket) || !held.running(); });
     const std::string a = digest_of(socket);
@@ -261,6 +263,7 @@ TEST_CASE("handover: a socket that the service manager holds stays its own") {
     held.signal(SIGHUP);
     manager.await("MAINPID");
     CHECK(held.wait().status == 0);
+    manager.await("WATCHDOG");
     CHECK(digest_of(socket) == a);
     CHECK(manager.stop_main() == 0);
     CHECK(fs::exists(socket));
