@@ -186,7 +186,6 @@ void m4_image_destroy(struct m4_image *image);
 int m4_image_request_load(struct m4_image *image);
 /* The generation served now with a reference of its own, or NULL. */
 struct m4_generation *m4_image_get_current(struct m4_image *image);
-u64 m4_image_floor(struct m4_image *image);
 /* -EPERM to lower it. */
 int m4_image_raise_floor(struct m4_image *image, u64 floor);
 /* Whether memory of it is pinned, or may be at any moment. */

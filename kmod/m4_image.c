@@ -26,6 +26,13 @@ static void m4_image_changed(struct m4_image *image)
 	kobject_uevent(&image->dev->kobj, KOBJ_CHANGE);
 }
 
+static void m4_image_loaded(struct m4_image *image)
+{
+	lockdep_assert_held(&image->lock);
+	image->loading = false;
+	WRITE_ONCE(image->load_progress.total, 0);
+}
+
 /*
  * What comes to be served takes the place of what was, whose memory is free
  * again, where nobody else holds it, before the state is `ready`.
@@ -50,7 +57,7 @@ static int m4_image_publish(struct m4_image *image, struct m4_generation *gen)
 	if (old)
 		m4_generation_put(old);
 	mutex_lock(&image->lock);
-	image->loading = false;
+	m4_image_loaded(image);
 	if (image->current_gen == gen) { /* not revoked in between */
 		image->state = M4_STATE_READY;
 		image->error[0] = '\0';
@@ -63,7 +70,7 @@ static void m4_image_refuse(struct m4_image *image, const char *text)
 {
 	mutex_lock(&image->lock);
 	image->state = image->current_gen ? M4_STATE_READY : M4_STATE_ERROR;
-	image->loading = false;
+	m4_image_loaded(image);
 	strscpy(image->error, text, sizeof(image->error));
 	mutex_unlock(&image->lock);
 	dev_err(image->dev, "refused: %s\n", text);
@@ -80,7 +87,6 @@ static void m4_image_load_work(struct work_struct *work)
 
 	trace_m4_load(image, gen ? m4_generation_bytes(gen) : 0,
 		      ktime_get_ns() - begin, rc);
-	WRITE_ONCE(image->load_progress.total, 0);
 	if (!rc) {
 		/* read while it cannot go yet */
 		dev_info(image->dev, "version %s, %llu bytes, signed by %s%s\n",
@@ -188,16 +194,6 @@ void m4_image_forget(struct m4_generation *gen)
 	mutex_unlock(&image->lock);
 }
 
-u64 m4_image_floor(struct m4_image *image)
-{
-	u64 floor;
-
-	mutex_lock(&image->lock);
-	floor = image->rollback_floor;
-	mutex_unlock(&image->lock);
-	return floor;
-}
-
 int m4_image_raise_floor(struct m4_image *image, u64 floor)
 {
 	int rc = 0;
@@ -206,7 +202,7 @@ int m4_image_raise_floor(struct m4_image *image, u64 floor)
 	if (floor < image->rollback_floor)
 		rc = -EPERM;
 	else
-		image->rollback_floor = floor;
+		WRITE_ONCE(image->rollback_floor, floor);
 	mutex_unlock(&image->lock);
 	return rc;
 }

@@ -47,8 +47,8 @@ LOCKED_SHOW(rollback_floor, "%llu", image->rollback_floor)
 LOCKED_SHOW(scrubs, "%llu", image->scrub.passes)
 LOCKED_SHOW(scrub_errors, "%llu", image->scrub.errors)
 LOCKED_SHOW(scrub_period_s, "%u", image->scrub.period_s)
-IMAGE_SHOW(progress, "%llu", percent(&image->load_progress))
-IMAGE_SHOW(scrub, "%llu", percent(&image->scrub.progress))
+LOCKED_SHOW(progress, "%llu", percent(&image->load_progress))
+LOCKED_SHOW(scrub, "%llu", percent(&image->scrub.progress))
 IMAGE_SHOW(pinned_bytes, "%lld", atomic64_read(&image->pinned_bytes))
 IMAGE_SHOW(mappings, "%d", atomic_read(&image->mappings))
 IMAGE_SHOW(exports, "%d", atomic_read(&image->exports))
@@ -59,30 +59,21 @@ static ssize_t abi_version_show(struct device *dev,
 	return sysfs_emit(buf, "%d\n", M4_ABI_VERSION);
 }
 
-/* Attributes of the generation served; -ENODATA where there is none. */
-typedef int (*m4_emit_fn)(const struct m4_generation *gen, char *buf);
-
-static ssize_t emit_current(struct device *dev, char *buf, m4_emit_fn emit)
-{
-	struct m4_generation *gen = m4_image_get_current(dev_get_drvdata(dev));
-	ssize_t length;
-
-	if (!gen)
-		return -ENODATA;
-	length = emit(gen, buf);
-	m4_generation_put(gen);
-	return length;
-}
-
+/* One value of struct m4_generation *gen, the one served. */
 #define CURRENT_ATTR(_name, _format, ...)				\
-static int emit_##_name(const struct m4_generation *gen, char *buf)	\
-{									\
-	return sysfs_emit(buf, _format "\n", __VA_ARGS__);		\
-}									\
 static ssize_t _name##_show(struct device *dev,				\
 			    struct device_attribute *attr, char *buf)	\
 {									\
-	return emit_current(dev, buf, emit_##_name);			\
+	struct m4_image *image = dev_get_drvdata(dev);			\
+	const struct m4_generation *gen;				\
+	ssize_t length = -ENODATA;					\
+									\
+	mutex_lock(&image->lock);					\
+	gen = image->current_gen;					\
+	if (gen)							\
+		length = sysfs_emit(buf, _format "\n", __VA_ARGS__);	\
+	mutex_unlock(&image->lock);					\
+	return length;							\
 }									\
 static DEVICE_ATTR_RO(_name)
 
