@@ -35,7 +35,7 @@ if [ "$IS_DEBUG" = 1 ]; then
 	sleep 6
 	echo scan >/sys/kernel/debug/kmemleak
 	cat /sys/kernel/debug/kmemleak >/run/leaks
-	if grep -E '\[m4\]|\] 0xffffffffc[0-9a-f]{7}$' /run/leaks >/run/ours; then
+	if grep -E '\[m4\]|\] 0xffffffff[0-9a-f]{8}$' /run/leaks >/run/ours; then
 		sed 's/^/# /' /run/leaks >&3
 		echo "not ok kmemleak: $(head -n 1 /run/ours)" >&3
 	else
