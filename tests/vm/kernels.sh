@@ -17,6 +17,7 @@ cloud-6.1    amd64  linux-image-cloud-amd64      full   6144  *                s
 cloud-6.12   amd64  linux-image-6.12-cloud-amd64 full   2048  *                systemd
 generic-6.1  amd64  linux-image-amd64            small  2048  *                vgem edu iommu
 stock        amd64  linux-image-cloud-amd64      small  2048  10*,20*,30*,40*
+debug-6.1    amd64  debug                        small  2048  *                vgem edu iommu debug
 arm64-6.1    arm64  linux-image-cloud-arm64      small  2048  *
 '
 # The words that "has" may say.
