@@ -4,6 +4,7 @@
 # shellcheck shell=bash disable=SC1091,SC2154
 . ./lib.sh
 
+modprobe -qa loop udmabuf # where the kernel has them
 check "misuse: an image is ready" ready_image three
 digest=$(attribute digest)
 for family in open file map memory process kernel pipe export; do

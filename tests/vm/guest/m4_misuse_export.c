@@ -284,7 +284,7 @@ static void edu(struct target *t, bool taken)
 	int device = open("/dev/m4-edu", O_RDWR);
 	int fd = window(t->fd, CHUNK, CHUNK);
 	struct m4_edu_try try = { .dmabuf_fd = fd,
-				  .flags = M4_EDU_WRITE,
+				  .flags = M4_EDU_WRITE | M4_EDU_BLIND,
 				  .offset = 4096 };
 	int rc;
 
@@ -297,6 +297,8 @@ static void edu(struct target *t, bool taken)
 		refused("edu: import without an IOMMU", rc, EPERM);
 	} else {
 		report("edu: import behind an IOMMU", !rc, strerror(errno));
+		try.flags = M4_EDU_WRITE;
+		rc = ioctl(device, M4_EDU_TRY, &try);
 		report("edu: the device reads the weights",
 		       !rc && !memcmp(try.got, t->copy + CHUNK + 4096,
 				      M4_EDU_BYTES),

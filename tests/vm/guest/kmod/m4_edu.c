@@ -2,7 +2,8 @@
 /*
  * An importer that does not mean well: QEMU's device "edu" maps a dma-buf for
  * both directions, whatever the exporter thinks of it, reads 64 bytes there and
- * writes 64 others.
+ * writes 64 others. That it can write at all, its own buffer shows: by it comes
+ * what the device has read.
  */
 #include <linux/delay.h>
 #include <linux/dma-buf.h>
@@ -116,7 +117,6 @@ static int edu_try(struct m4_edu_try *t)
 	dma_addr_t where;
 	int rc;
 
-	edu_let_go();
 	edu.buf = dma_buf_get(t->dmabuf_fd);
 	if (IS_ERR(edu.buf)) {
 		rc = PTR_ERR(edu.buf);
@@ -136,13 +136,15 @@ static int edu_try(struct m4_edu_try *t)
 		return rc;
 	}
 	rc = edu_address(t->offset, &where);
-	if (!rc)
+	memset(t->got, 0, sizeof(t->got));
+	if (!rc && !(t->flags & M4_EDU_BLIND)) {
 		rc = edu_transfer(where, false);
-	if (!rc)
-		rc = edu_transfer(edu.bounce_dma, true);
+		if (!rc)
+			rc = edu_transfer(edu.bounce_dma, true);
+		memcpy(t->got, edu.bounce, M4_EDU_BYTES);
+	}
 	if (rc)
 		return rc;
-	memcpy(t->got, edu.bounce, M4_EDU_BYTES);
 	if (!(t->flags & M4_EDU_WRITE))
 		return 0;
 	memset(edu.bounce, PATTERN, M4_EDU_BYTES);
@@ -164,26 +166,16 @@ static long edu_ioctl(struct file *file, unsigned int request,
 		return -EFAULT;
 	mutex_lock(&edu.lock);
 	rc = edu_try(&t);
-	if (rc || !(t.flags & M4_EDU_KEEP))
-		edu_let_go();
+	edu_let_go();
 	mutex_unlock(&edu.lock);
 	if (!rc && copy_to_user((void __user *)arg, &t, sizeof(t)))
 		rc = -EFAULT;
 	return rc;
 }
 
-static int edu_release(struct inode *inode, struct file *file)
-{
-	mutex_lock(&edu.lock);
-	edu_let_go();
-	mutex_unlock(&edu.lock);
-	return 0;
-}
-
 static const struct file_operations edu_file_ops = {
 	.owner = THIS_MODULE,
 	.unlocked_ioctl = edu_ioctl,
-	.release = edu_release,
 };
 
 static struct miscdevice edu_node = {
@@ -220,7 +212,6 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 static void edu_remove(struct pci_dev *pdev)
 {
 	misc_deregister(&edu_node);
-	edu_let_go();
 }
 
 static const struct pci_device_id edu_ids[] = {

@@ -12,7 +12,8 @@
  * dmabuf_fd   mapped for the device in both directions
  * flags       M4_EDU_*
  * offset      of the transfer in the dma-buf
- * got         what the device read there, before it tried to write
+ * got         what the device read there, before it tried to write; zero where
+ *             it did not read
  */
 struct m4_edu_try {
 	__s32 dmabuf_fd;
@@ -22,7 +23,10 @@ struct m4_edu_try {
 };
 
 #define M4_EDU_WRITE 1 /* writes, too */
-#define M4_EDU_KEEP 2 /* stays attached and mapped until the next try */
+/* Does not read first. (QEMU's IOMMU remembers what it let through: a write
+ * after a read is dropped, one without is told to the kernel as well.)
+ */
+#define M4_EDU_BLIND 2
 
 #define M4_EDU_TRY _IOWR(0xb5, 0, struct m4_edu_try)
 
