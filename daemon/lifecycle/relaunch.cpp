@@ -69,6 +69,7 @@ class Prepared {
         }
         sigset_t none;
         sigemptyset(&none);
+        // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread is left here
         (void)::sigprocmask(SIG_SETMASK, &none, nullptr);
         // Away from where they go first: they may lie there, crosswise.
         const int listener = ::fcntl(listening_fd_, F_DUPFD, 16);
