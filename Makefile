@@ -36,7 +36,7 @@ build: deps ## build everything into build/
 demo: build ## a story from the default image, through every layer but the kernel's
 	@packaging/demo.sh $(BUILD)
 
-test: deps-test ## build, then run every test that needs no virtual machine
+test: deps-vm ## build, then run every test that takes seconds, and m4.ko in one small guest
 	@cmake --preset default -DM4_TESTS=ON >/dev/null
 	@$(CMAKE_BUILD)
 	@tests/run.sh $(BUILD)
