@@ -16,7 +16,7 @@ kinds='
 cloud-6.1    amd64  linux-image-cloud-amd64      full   6144  *                systemd bigmem
 cloud-6.12   amd64  linux-image-6.12-cloud-amd64 full   2048  *                systemd
 generic-6.1  amd64  linux-image-amd64            small  2048  *                vgem edu iommu
-stock        amd64  linux-image-cloud-amd64      small  2048  10*,20*,30*,40*
+stock        amd64  linux-image-cloud-amd64      small  2048  10*,20*
 debug-6.1    amd64  debug                        small  2048  *                vgem edu iommu debug
 arm64-6.1    arm64  linux-image-cloud-arm64      small  2048  *
 '
