@@ -39,6 +39,8 @@ using SteadyClock = std::chrono::steady_clock;
 // first step of a software driver compiles shaders, so this is long.
 constexpr std::chrono::seconds kLongestStep{600};
 constexpr std::uint64_t kStepCheckMs = 5000;
+// The engine itself gives a step up after two minutes.
+constexpr unsigned kLongestEndSeconds = 180;
 
 enum ExitCode : int { kExitOk = 0, kExitOther = 1, kExitImage = 3 };
 
@@ -183,6 +185,11 @@ void spare_page_cache(const Config& config, const lifecycle::OpenedImage& opened
     }
 }
 
+void log_image(const firmware::Image& image) {
+    observe::log(observe::Level::info, "image %s %s, digest %s", std::string(image.name()).c_str(),
+                 std::string(image.version()).c_str(), firmware::to_hex(image.digest()).c_str());
+}
+
 /// What an administrator wants to know of the device, in the log.
 void log_device(const engine::DeviceReport& device, bool from_kernel, std::uint64_t took_ms) {
     observe::log(observe::Level::info, "serving on %s (weights: %s) after %llu ms",
@@ -212,11 +219,9 @@ int serve(const Config& config, Start& start) {
     const lifecycle::OpenedImage opened =
         lifecycle::open_image(config.image_folder, config.device_node, notifier);
     const lifecycle::OwnedTokenizer tokenizer(opened);
-    const firmware::Image& image = opened.mapped.image();
     spare_page_cache(config, opened);
     trust::ImageGuard guard(opened.mapped.mapping(), [&] { return opened.lost_text(); });
-    observe::log(observe::Level::info, "image %s %s, digest %s", std::string(image.name()).c_str(),
-                 std::string(image.version()).c_str(), firmware::to_hex(image.digest()).c_str());
+    log_image(opened.mapped.image());
 
     notifier.say("STATUS=Starting the engine\nEXTEND_TIMEOUT_USEC=300000000");
     block_signals();
@@ -283,6 +288,9 @@ int serve(const Config& config, Start& start) {
     }
     const int ended = sd_event_loop(loop.get());
     ipc::check(ended, "sd_event_loop");
+    // Nobody watches a process that was succeeded: if its driver hangs now, it
+    // is not to hold its image for ever.
+    (void)::alarm(kLongestEndSeconds);
     return ended;
 }
 
