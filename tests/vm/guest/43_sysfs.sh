@@ -35,6 +35,10 @@ others() {
 	done
 }
 check "sysfs: and no other" others
+names=()
+for name in $attributes; do names+=("${name%%:*}"); done
+equal "sysfs: kmod/ABI describes the same" "$(sort "$art/abi" | tr '\n' ' ')" \
+	"$(printf '%s\n' "${names[@]}" | sort | tr '\n' ' ')"
 empty_values() {
 	local wanted name out
 	for wanted in $attributes; do

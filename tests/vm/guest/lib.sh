@@ -155,3 +155,43 @@ scrub_is_clean() {
 		equal "$1" "$(attribute scrub_errors) $(attribute state)" "$errors ready"
 	fi
 }
+
+# What follows is for the cases of the whole system: $system is what
+# stage-system.sh laid out.
+system=$art/system
+socket=/run/m4/m4d.sock
+
+# install_system: lays what the build installs over this root.
+install_system() {
+	# Users before rules, as a package does: udev looks up group m4 when it
+	# reads the rule, and reads it as soon as it is there.
+	find "$system/root" -path '*/sysusers.d/*.conf' -exec systemd-sysusers {} +
+	cp -a "$system/root/." /
+	install -D "$art/m4.ko" "/lib/modules/$(uname -r)/extra/m4.ko"
+	depmod -a
+	ldconfig
+	systemctl daemon-reload
+	systemd-tmpfiles --create >/dev/null 2>&1
+	udevadm control --reload
+}
+
+active() { systemctl is-active --quiet "$1"; }
+inactive() { ! systemctl is-active --quiet "$1"; }
+ctl() { m4ctl --socket "$socket" "$@"; }
+daemon_pid() { systemctl show --property=MainPID --value m4d.service; }
+
+# greedy CASE NAME TOKENS: the text that follows a golden prompt.
+greedy() {
+	local prompt text out
+	prompt=$(<"$system/golden/$2.prompt")
+	text=$(<"$system/golden/$2.text")
+	if ! out=$(timeout 600 m4ctl --socket "$socket" run --greedy --max-tokens "$3" "$prompt" 2>/run/ctl.err); then
+		not_ok "$1" "m4ctl: $(tail -n 3 /run/ctl.err)"
+		systemctl status --no-pager -n 30 m4d.service
+	elif [ -n "$out" ] && [[ $text == "$prompt$out"* ]]; then
+		echo "# $prompt|$out"
+		ok "$1"
+	else
+		not_ok "$1" "'$out' does not follow '$prompt'"
+	fi
+}
