@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <sstream>
 #include <stdexcept>
 
@@ -62,9 +63,12 @@ Manager::Manager(const Scratch& scratch)
 }
 
 Manager::~Manager() {
-    if (adopted_ && main_ > 0) {
-        kill(main_, SIGKILL);
-        waitpid(main_, nullptr, 0);
+    // Whatever a failed test left, named or not: all our children are orphans.
+    const std::string self = std::to_string(getpid());
+    std::ifstream children("/proc/" + self + "/task/" + self + "/children");
+    for (pid_t child = 0; children >> child;) {
+        kill(child, SIGKILL);
+        waitpid(child, nullptr, 0);
     }
     close(fd_);
 }
@@ -85,7 +89,6 @@ std::string Manager::await(const std::string& name) {
             const std::string value = line.substr(equals + 1);
             if (key == "MAINPID") {
                 main_ = static_cast<pid_t>(std::stol(value));
-                adopted_ = true;
             }
             if (key == name) {
                 found = value;

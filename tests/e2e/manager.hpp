@@ -12,8 +12,9 @@
 namespace m4::test {
 
 /// Plays the service manager: hears what sd_notify says, from the main process
-/// alone (NotifyAccess=main), and is the parent of orphans. What it still has
-/// is killed and reaped at the end. One at a time; one thread.
+/// alone (NotifyAccess=main), and is the parent of orphans. Children that are
+/// left at its end are killed and reaped, so it is made before, and goes after,
+/// all processes of the test. One at a time; one thread.
 class Manager {
    public:
     explicit Manager(const Scratch& scratch);
@@ -38,7 +39,6 @@ class Manager {
     std::string path_;
     int fd_ = -1;
     pid_t main_ = -1;
-    bool adopted_ = false;  ///< main_ was named by MAINPID
     std::vector<std::string> lines_;
 };
 
