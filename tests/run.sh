@@ -69,7 +69,7 @@ run_script() {
 run_guest() {
 	local start tool p f s
 	start=$SECONDS
-	for tool in qemu-system-x86_64 mmdebstrap mke2fs openssl; do
+	for tool in qemu-system-x86_64 mmdebstrap mke2fs openssl depmod busybox; do
 		if ! command -v "$tool" >/dev/null; then
 			echo "  skipped: vm: no $tool on this machine"
 			skipped=$((skipped + 1))
