@@ -13,7 +13,7 @@ namespace m4::tools {
 struct PackOptions {
     std::filesystem::path from;
     std::filesystem::path out;
-    std::string quantize = "f16";
+    std::string quantize = "auto";
     std::string name = "backbone";  ///< of the node that will serve it
     std::string version = "1";
     std::uint64_t rollback_index = 0;

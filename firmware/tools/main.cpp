@@ -39,8 +39,11 @@ void add_pack(CLI::App& app, PackOptions& options) {
     command->add_option("--from", options.from, "a .gguf file or a Hugging Face folder")
         ->required();
     command->add_option("--out", options.out, "the image folder to write")->required();
-    command->add_option("--quantize", options.quantize, "stored type of matrices: f32 or f16")
-        ->check(CLI::IsMember({"f32", "f16"}));
+    command
+        ->add_option("--quantize", options.quantize,
+                     "stored type of matrices: f32, f16, q8 or q4; default auto: as the checkpoint "
+                     "has them, full floats as f16")
+        ->check(CLI::IsMember({"auto", "f32", "f16", "q8", "q4"}));
     command->add_option("--name", options.name,
                         "image name, default backbone: the node that serves it");
     command->add_option("--version", options.version, "image version, default 1");

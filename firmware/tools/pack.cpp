@@ -41,6 +41,16 @@ class StopOnSignal {
     }
 };
 
+/// None: as the checkpoint has it.
+std::optional<m4_dtype> stored_type(const std::string& name) {
+    for (const m4_dtype dtype : {M4_DTYPE_F32, M4_DTYPE_F16, M4_DTYPE_Q8, M4_DTYPE_Q4}) {
+        if (dtype_name(dtype) == name) {
+            return dtype;
+        }
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 void pack(const PackOptions& options) {
@@ -48,7 +58,7 @@ void pack(const PackOptions& options) {
     firmware::ImageBuilder builder(options.name, options.version, options.rollback_index);
     firmware::ImportOptions import;
     import.from = options.from;
-    import.stored = options.quantize == "f32" ? M4_DTYPE_F32 : M4_DTYPE_F16;
+    import.stored = stored_type(options.quantize);
     firmware::import_model(import, builder);
     {
         const StopOnSignal stop;
