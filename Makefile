@@ -5,7 +5,7 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 CMAKE_BUILD = cmake --build $(BUILD) --parallel $(JOBS)
 
-.PHONY: help deps deps-test deps-vm deps-lint deps-nano build demo test vm-test kmod \
+.PHONY: help deps deps-test deps-vm deps-lint deps-nano build demo test vm-test kmod kmod-dev \
 	check-asan check-tsan abi-check lint fmt nano install clean
 
 help: ## this list
@@ -45,6 +45,14 @@ vm-test: deps-vm ## the kernel module and the whole system in a Debian guest (QE
 
 kmod: deps-vm ## build m4.ko against the newest installed Debian headers
 	@$(MAKE) -C kmod
+
+# The key never leaves build/, and is made once: images signed by it stay good.
+DEV_KEY = $(abspath $(BUILD))/dev-key
+kmod-dev: deps-vm ## m4.ko that trusts a development key made on the spot
+	@cmake --preset default >/dev/null
+	@$(CMAKE_BUILD) --target m4fw
+	@[ -s $(DEV_KEY)/m4.crt ] || $(BUILD)/bin/m4fw keygen --out $(DEV_KEY)
+	@$(MAKE) -C kmod M4_DEV_CERT=$(DEV_KEY)/m4.crt
 
 check-asan: deps-test ## the tests under AddressSanitizer and UBSan
 	@cmake --preset asan >/dev/null && cmake --build build-asan --parallel $(JOBS)

@@ -20,8 +20,9 @@
 #include "config.hpp"
 #include "ipc/server.hpp"
 #include "lib/error.hpp"
-#include "lib/image.hpp"
-#include "lib/tokenizer.hpp"
+#include "lifecycle/image_watch.hpp"
+#include "lifecycle/opened_image.hpp"
+#include "trust/image_guard.hpp"
 
 namespace m4 {
 namespace {
@@ -55,42 +56,6 @@ void prepare_environment(Config& config) {
     (void)std::signal(SIGPIPE, SIG_IGN);
 }
 
-firmware::MappedImage open_image(const Config& config) {
-    if (config.image_folder.empty()) {
-        return firmware::MappedImage::open_device(config.device_node);
-    }
-    std::atomic<std::uint64_t> shown{0};
-    return firmware::MappedImage::open_folder(
-        config.image_folder, [&shown](std::uint64_t done_bytes, std::uint64_t total_bytes) {
-            const std::uint64_t percent =
-                done_bytes * 100 / std::max<std::uint64_t>(total_bytes, 1);
-            // Several threads report; each tenth is told once.
-            std::uint64_t before = shown.load();
-            while (percent >= before + 10) {
-                if (shown.compare_exchange_weak(before, percent)) {
-                    (void)sd_notifyf(0, "STATUS=Verifying the image: %u %%\nEXTEND_TIMEOUT_USEC=%u",
-                                     static_cast<unsigned>(percent), 60'000'000U);
-                    return;
-                }
-            }
-        });
-}
-
-const firmware::Part& backbone_of(const firmware::Image& image) {
-    for (const firmware::Part& part : image.package().parts) {
-        if (part.kind == firmware::PartKind::backbone) {
-            return part;
-        }
-    }
-    throw firmware::Error(std::string(image.name()), "the image has no backbone");
-}
-
-firmware::Tokenizer open_tokenizer(const firmware::MappedImage& mapped) {
-    const firmware::Image& image = mapped.image();
-    const std::uint32_t tensor = backbone_of(image).tokenizer_tensor;
-    return {mapped.bytes(image.tensors().at(tensor)), std::string(image.name()) + ": tokeniser"};
-}
-
 /// Drivers finish shaders when they first run: better now, once, than in
 /// somebody's first request.
 void warm_up(engine::Engine& engine) {
@@ -107,9 +72,10 @@ void warm_up(engine::Engine& engine) {
     }
 }
 
-ipc::ServiceInfo describe(const Config& config, const firmware::Image& image,
+ipc::ServiceInfo describe(const Config& config, const lifecycle::OpenedImage& opened,
                           const firmware::Tokenizer& tokenizer, const engine::Engine& engine) {
-    const firmware::Part& part = backbone_of(image);
+    const firmware::Image& image = opened.mapped.image();
+    const firmware::Part& part = opened.backbone();
     ipc::ServiceInfo info;
     info.server_version = M4_VERSION;
     info.device = engine.report();
@@ -120,7 +86,12 @@ ipc::ServiceInfo describe(const Config& config, const firmware::Image& image,
     info.digest = image.digest();
     info.root = image.root();
     info.source_digest = part.source_digest;
-    info.source = config.image_folder.empty() ? "device" : "folder";
+    info.source = opened.kernel ? "device" : "folder";
+    if (opened.kernel) {
+        info.signer = opened.kernel->signer();
+        info.generation = opened.kernel->generation();
+        info.development = opened.kernel->development();
+    }
     info.rollback_index = image.rollback_index();
     info.parameters = part.parameters;
     info.payload_bytes = image.payload_bytes();
@@ -194,20 +165,24 @@ struct StepCheck {
 };
 
 int serve(const Config& config, SteadyClock::time_point started) {
-    const firmware::MappedImage mapped = open_image(config);
-    const firmware::Tokenizer tokenizer = open_tokenizer(mapped);
-    const firmware::Image& image = mapped.image();
+    const lifecycle::OpenedImage opened =
+        lifecycle::open_image(config.image_folder, config.device_node);
+    const lifecycle::OwnedTokenizer tokenizer(opened);
+    const firmware::Image& image = opened.mapped.image();
+    trust::ImageGuard guard(opened.mapped.mapping(), [&] { return opened.lost_text(); });
     observe::log(observe::Level::info, "image %s %s, digest %s", std::string(image.name()).c_str(),
                  std::string(image.version()).c_str(), firmware::to_hex(image.digest()).c_str());
 
     (void)sd_notify(0, "STATUS=Starting the engine\nEXTEND_TIMEOUT_USEC=300000000");
     block_signals();
     const ipc::EventLoop loop = make_loop();
-    const sched::TokenizerText text(tokenizer);
+    const sched::TokenizerText text(tokenizer.get());
     sched::CompletionQueue completions;
+    engine::Options options = config.engine;
+    options.guard = &guard;
     const engine::Engine* engine = nullptr;
     const auto make_backend = [&] {
-        auto made = std::make_unique<engine::Engine>(mapped, config.engine);
+        auto made = std::make_unique<engine::Engine>(opened.mapped, options);
         engine = made.get();
         warm_up(*made);
         return std::make_unique<sched::EngineBackend>(std::move(made));
@@ -219,11 +194,14 @@ int serve(const Config& config, SteadyClock::time_point started) {
     parts.scheduler = &scheduler;
     parts.completions = &completions;
     parts.text = &text;
-    parts.info = describe(config, image, tokenizer, *engine);
+    parts.info = describe(config, opened, tokenizer.get(), *engine);
     ipc::Listener listener = open_listener(config);
     const auto took = SteadyClock::now() - started;
     parts.info.start_to_ready_ms = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
+    parts.on_revoked = [](const std::string& why) {
+        (void)sd_notifyf(0, "STATUS=Serving nothing: %s", why.c_str());
+    };
     const ipc::ServiceInfo info = parts.info;
     ipc::Server server(std::move(parts), std::move(listener));
 
@@ -232,6 +210,17 @@ int serve(const Config& config, SteadyClock::time_point started) {
     StepCheck step_check{&scheduler, {}};
     step_check.arm(loop.get());
     ipc::check(sd_event_set_watchdog(loop.get(), 1), "sd_event_set_watchdog");
+
+    std::optional<lifecycle::ImageWatch> watch;
+    if (opened.kernel) {
+        const auto revoked = [&] {
+            guard.revoke();
+            scheduler.revoke(guard.reason());
+        };
+        watch.emplace(loop.get(), *opened.kernel, opened.mapped.device_fd(),
+                      lifecycle::ImageWatch::Events{revoked, [] {}});
+        watch->look();
+    }
 
     observe::log(observe::Level::info, "serving on %s (weights: %s) after %llu ms",
                  info.device.device_name.c_str(), info.device.weights_import.c_str(),
@@ -255,6 +244,9 @@ int run(int argc, char** argv) {
         prepare_environment(*config);
         return serve(*config, started);
     } catch (const firmware::Error& error) {
+        observe::log(observe::Level::error, "image: %s", error.what());
+        exit_code = kExitImage;
+    } catch (const trust::RevokedError& error) {
         observe::log(observe::Level::error, "image: %s", error.what());
         exit_code = kExitImage;
     } catch (const engine::DeviceError& error) {

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # kmod/lint.sh: checkpatch --strict over the kernel's sources and the manifest
 # checker, then a build under W=1 and sparse. Any message is a failure.
+# M4_LINT_KDIR names further kernel build trees to build against.
 #
 # checkpatch comes out of the linux-source package, once, into the cache.
 set -euo pipefail
@@ -45,8 +46,28 @@ checkpatch -f "${sources[@]}"
 
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
-make -s -C "$root/kmod" BUILD="$build" W=1 C=2 modules >"$build/log" 2>&1 || status=1
-if grep -v '^Skipping BTF generation' "$build/log"; then
-	status=1
-fi
+
+# Against the newest kernel headers of each series that are installed, with a
+# certificate as a development build has one.
+openssl req -x509 -newkey rsa:3072 -nodes -sha256 -days 1 -subj "/CN=lint" \
+	-keyout "$build/dev.key" -out "$build/dev.crt" 2>/dev/null
+lint_build() {
+	local log=$build/log.$2
+	make -s -C "$root/kmod" KDIR="$1" BUILD="$build/$2" W=1 C=2 \
+		M4_DEV_CERT="$build/dev.crt" modules >"$log" 2>&1 || status=1
+	if grep -v '^Skipping BTF generation' "$log"; then
+		status=1
+	fi
+}
+series=
+for headers in $(find /lib/modules -maxdepth 2 -name build | sort -Vr) ${M4_LINT_KDIR:-}; do
+	version=$(cut -d . -f 1-2 "$headers/include/config/kernel.release")
+	case " $series " in
+	*" $version "*) ;;
+	*)
+		series="$series $version"
+		lint_build "$headers" "$version"
+		;;
+	esac
+done
 exit $status

@@ -2,29 +2,43 @@
 /*
  * m4.ko: firmware images, verified, pinned and mapped.
  *
- *   m4_main.c   module life, class, device numbers, private file system
- *   m4_image.c  one named image: device node, state, load requests
- *   m4_load.c   firmware files -> checked manifest -> verified generation
- *   m4_mem.c    a generation: order-9 folios, counted and zeroed
- *   m4_map.c    the node's file operations
- *   m4_sysfs.c  what user space reads of an image, and `load`
+ *   m4_main.c     module life, class, device numbers, private file system
+ *   m4_keys.c     the built-in certificates: who may sign an image
+ *   m4_image.c    one named image: its state, its generations, its requests
+ *   m4_load.c     firmware files -> signed, checked, verified generation
+ *   m4_hash.c     digests of chunks, on one processor or on all
+ *   m4_mem.c      a generation: order-9 folios, counted and zeroed
+ *   m4_map.c      the node's file operations
+ *   m4_sysfs.c    what user space reads of an image, and asks of it
  *
- * An image (struct m4_image) lives as long as the module. What it serves is
- * a generation (struct m4_generation): one verified set of bytes that never
- * changes, held by the image while current and by each open file, hence by
- * each mapping.
+ * Ownership. An image (struct m4_image) lives as long as the module. What it
+ * serves is a generation (struct m4_generation): one verified set of bytes
+ * that never changes, held by the image while current, by each open file
+ * (hence by each mapping), and by whoever hashes it. The last put zeroes and
+ * frees it. Whoever holds a generation from outside (a file) holds the module.
+ *
+ * Locking order, outermost first:
+ *   kernfs' active reference of a sysfs file (device_destroy waits for them)
+ *   image->lock      a mutex: state and list of generations; held for moments,
+ *                    never while hashing, reading, notifying or allocating
+ * Under none of them: a folio's lock (taken in faults, under mmap_lock), the
+ * hasher's spin lock. m4_generation_put may take image->lock: not under it.
+ * Nothing waits for a work item but m4_image_destroy, which holds no lock,
+ * and a load or pass, which waits for its own hash workers.
  */
 #ifndef M4_H
 #define M4_H
 
 #include <linux/atomic.h>
 #include <linux/bits.h>
-#include <linux/cdev.h>
 #include <linux/device.h>
 #include <linux/fs.h>
 #include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/m4.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/workqueue.h>
 
@@ -37,55 +51,131 @@
 #define M4_CHUNK_PAGES BIT(M4_CHUNK_ORDER)
 #define M4_CHUNK_BYTES ((size_t)M4_IMAGE_CHUNK_BYTES)
 
+#define M4_IMAGES_MAX 15 /* minor 0 is the control device's */
+#define M4_GENERATIONS_MAX 2 /* of one image, alive at a time */
+#define M4_HASH_WORKERS_MAX 32
 #define M4_ERROR_BYTES 192
 
 enum m4_state {
 	M4_STATE_EMPTY, /* nothing asked for yet */
 	M4_STATE_LOADING,
 	M4_STATE_READY,
-	M4_STATE_ERROR, /* the last load was refused; may be tried again */
+	M4_STATE_UPDATING, /* ready, and a load is running */
+	M4_STATE_ERROR, /* nothing is current: the last load was refused */
+	M4_STATE_REVOKED, /* nothing is current: it was taken back */
 };
+
+struct m4_anchor; /* a trusted certificate; m4_keys.c */
 
 struct m4_generation {
 	struct kref ref;
+	struct m4_image *image;
+	struct list_head node; /* image->generations, once verified */
+	u64 number; /* set when it becomes current */
+	const struct m4_anchor *signer;
+	bool revoked; /* set once, under image->lock; read anywhere */
 	struct inode *inode; /* private: mappings of all its files */
 	struct folio *manifest_folio; /* zero behind the manifest */
 	struct folio **payload;
 	u32 payload_count; /* folios present in payload */
 	struct m4_manifest manifest; /* points into manifest_folio */
-	atomic64_t *pinned_bytes; /* the image's account */
+	u8 digest[M4_IMAGE_DIGEST_BYTES]; /* of the image, apart from it */
+};
+
+/* Chunks hashed of those to hash; total 0 while nothing is under way. */
+struct m4_progress {
+	atomic_t done;
+	u32 total;
+};
+
+/* Hashes the payload of one generation at a time; m4_hash.c. */
+struct m4_hasher {
+	struct m4_generation *gen;
+	struct m4_progress *progress;
+	u32 worker_count;
+	u32 turn; /* the worker to wake next */
+	spinlock_t lock; /* the four below */
+	u32 offered; /* chunks below this one have their content */
+	u32 next; /* the chunk to hash next */
+	u32 bad; /* lowest chunk that failed, else U32_MAX */
+	int bad_rc;
+	struct m4_hash_worker {
+		struct work_struct work;
+		struct m4_hasher *hasher;
+	} workers[M4_HASH_WORKERS_MAX];
 };
 
 struct m4_image {
-	struct device dev; /* class m4; owns this struct */
-	struct cdev cdev;
 	char name[M4_IMAGE_NAME_BYTES];
+	struct device *dev; /* class m4; set before any request gets through */
 	struct work_struct load_work;
-	atomic64_t pinned_bytes; /* of all generations still alive */
+	struct m4_hasher load_hasher;
+	struct m4_progress load_progress;
+	atomic64_t pinned_bytes; /* of all generations, loading ones too */
+	atomic_t mappings; /* virtual memory areas, all generations */
 
 	struct mutex lock; /* all below */
 	enum m4_state state;
-	struct m4_generation *current_gen; /* set while READY */
-	char error[M4_ERROR_BYTES]; /* one line; empty unless ERROR */
-	bool stopping; /* no load starts any more */
+	bool loading; /* a load is queued or running */
+	bool stopping; /* nothing is started any more */
+	struct m4_generation *current_gen; /* set while READY, UPDATING */
+	struct list_head generations; /* alive and verified, oldest first */
+	u32 generation_count;
+	u64 last_number; /* of the newest generation there was */
+	u64 rollback_floor; /* only ever raised */
+	char error[M4_ERROR_BYTES]; /* one line, or empty */
 };
 
 /* m4_main.c */
-extern struct class m4_class;
+extern struct workqueue_struct *m4_wq; /* unbound; loads and hashing */
+/* The image behind a device number, or NULL. */
+struct m4_image *m4_image_at(unsigned int minor);
 /* A new inode of the private file system, or NULL. */
 struct inode *m4_private_inode(void);
 
+/* m4_keys.c */
+int m4_keys_init(void);
+void m4_keys_exit(void);
+bool m4_keys_empty(void);
+/*
+ * Whether `sig` is a signature over `bytes` by a built-in certificate: 0 and
+ * the one in *out; -ENOKEY by another key, -EKEYREJECTED over other bytes,
+ * -EBADMSG no signature, -ENOPKG an algorithm that this kernel lacks.
+ */
+int m4_keys_verify(const void *bytes, size_t count, const void *sig,
+		   size_t sig_count, const struct m4_anchor **out);
+const char *m4_anchor_name(const struct m4_anchor *anchor);
+bool m4_anchor_development(const struct m4_anchor *anchor);
+
 /* m4_image.c */
 extern const char *const m4_state_names[];
-/* Creates the node of image `name` on device number `devt`; ERR_PTR. */
-struct m4_image *m4_image_create(const char *name, dev_t devt);
-/* Stops a load, removes the node and frees the image. No file is open. */
+/* An image with its device, number `minor`; takes no request yet. ERR_PTR. */
+struct m4_image *m4_image_create(const char *name, struct class *class,
+				 dev_t devt, u64 rollback_floor);
+/* From here on it takes requests. */
+void m4_image_start(struct m4_image *image);
+/* Stops a load, removes the device and frees the image. No file is open. */
 void m4_image_destroy(struct m4_image *image);
-/* Starts a load in the background. -EBUSY while loading or ready. */
+/* Starts a load in the background. -EBUSY while one runs, or while as many
+ * generations live as may.
+ */
 int m4_image_request_load(struct m4_image *image);
 /* The generation served now with a reference of its own, or NULL. */
-struct m4_generation *m4_image_get_generation(struct m4_image *image);
-bool m4_image_stopping(struct m4_image *image);
+struct m4_generation *m4_image_get_current(struct m4_image *image);
+u64 m4_image_floor(struct m4_image *image);
+/* -EPERM to lower it. */
+int m4_image_raise_floor(struct m4_image *image, u64 floor);
+/* Takes a generation off the list, if it is there; by its last put. */
+void m4_image_forget(struct m4_generation *gen);
+/*
+ * Takes back what was served: not current, not mapped, not mappable. Sleeps.
+ * True where this call did it, false where it was revoked already.
+ */
+bool m4_image_revoke(struct m4_generation *gen, const char *why);
+static inline bool m4_image_stopping(struct m4_image *image)
+{
+	return READ_ONCE(image->stopping);
+}
 
 /* m4_load.c */
 /*
@@ -96,8 +186,30 @@ bool m4_image_stopping(struct m4_image *image);
 int m4_load(struct m4_image *image, struct m4_generation **out,
 	    char text[M4_ERROR_BYTES]);
 
+/* m4_hash.c */
+int m4_hash_init(void);
+void m4_hash_exit(void);
+/* m4_sha256_fn; ctx is not used. Sleeps now and then. */
+int m4_hash_pair(void *ctx, const void *a, u64 a_bytes, const void *b,
+		 u64 b_bytes, u8 *out);
+/* Payload chunk `chunk` against its leaf: 0, -EBADMSG, what SHA-256 gave. */
+int m4_hash_chunk(const struct m4_generation *gen, u32 chunk);
+/* Once, before the first m4_hasher_begin. */
+void m4_hasher_setup(struct m4_hasher *h);
+void m4_hasher_begin(struct m4_hasher *h, struct m4_generation *gen,
+		     struct m4_progress *progress);
+/* Chunks below `offered` may be hashed now. False: a chunk was bad, or the
+ * image is stopping; no use to offer more.
+ */
+bool m4_hasher_offer(struct m4_hasher *h, u32 offered);
+/*
+ * Waits until all that was offered is hashed: 0; or the failure of the lowest
+ * bad chunk, which *bad tells; or -EINTR where the image is stopping.
+ */
+int m4_hasher_end(struct m4_hasher *h, u32 *bad);
+
 /* m4_mem.c */
-struct m4_generation *m4_generation_alloc(atomic64_t *pinned_bytes);
+struct m4_generation *m4_generation_alloc(struct m4_image *image);
 void m4_generation_put(struct m4_generation *gen);
 /* Pins `chunks` payload folios, with content undefined. 0 or -ENOMEM. */
 int m4_generation_pin_payload(struct m4_generation *gen, u32 chunks);
@@ -110,8 +222,15 @@ static inline u64 m4_generation_bytes(const struct m4_generation *gen)
 	return (1ULL + gen->payload_count) * M4_IMAGE_CHUNK_BYTES;
 }
 
+static inline bool m4_generation_revoked(const struct m4_generation *gen)
+{
+	return READ_ONCE(gen->revoked);
+}
+
 /* m4_map.c */
 extern const struct file_operations m4_file_ops;
+/* Removes every mapping of a generation that is marked as revoked. */
+void m4_unmap(struct m4_generation *gen);
 
 /* m4_sysfs.c */
 extern const struct attribute_group *m4_image_groups[];

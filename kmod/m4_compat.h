@@ -3,7 +3,9 @@
 #ifndef M4_COMPAT_H
 #define M4_COMPAT_H
 
+#include <linux/device.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/version.h>
 
 /* class callbacks take a const device from 6.2 on */
@@ -12,6 +14,16 @@
 #else
 #define M4_CLASS_DEVICE const struct device
 #endif
+
+/* and classes are made without an owner from 6.4 on */
+static inline struct class *m4_class_create(const char *name)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+	return class_create(THIS_MODULE, name);
+#else
+	return class_create(name);
+#endif
+}
 
 /* vm_flags are written through helpers from 6.3 on */
 static inline void m4_vm_flags_mod(struct vm_area_struct *vma,

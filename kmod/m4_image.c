@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* One named image: its device node, its state and its load requests. */
+/* One named image: its state, its generations, and what is asked of it. */
 #include <linux/err.h>
-#include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/sysfs.h>
 
@@ -11,7 +10,9 @@ const char *const m4_state_names[] = {
 	[M4_STATE_EMPTY] = "empty",
 	[M4_STATE_LOADING] = "loading",
 	[M4_STATE_READY] = "ready",
+	[M4_STATE_UPDATING] = "updating",
 	[M4_STATE_ERROR] = "error",
+	[M4_STATE_REVOKED] = "revoked",
 };
 
 /* Tells user space of a change of state: poll(2) on the attribute, uevent.
@@ -19,8 +20,42 @@ const char *const m4_state_names[] = {
  */
 static void m4_image_changed(struct m4_image *image)
 {
-	sysfs_notify(&image->dev.kobj, NULL, "state");
-	kobject_uevent(&image->dev.kobj, KOBJ_CHANGE);
+	sysfs_notify(&image->dev->kobj, NULL, "state");
+	kobject_uevent(&image->dev->kobj, KOBJ_CHANGE);
+}
+
+/* -EPERM where the floor was raised past the image while it was loading. */
+static int m4_image_publish(struct m4_image *image, struct m4_generation *gen)
+{
+	struct m4_generation *old;
+
+	mutex_lock(&image->lock);
+	if (gen->manifest.rollback_index < image->rollback_floor) {
+		mutex_unlock(&image->lock);
+		return -EPERM;
+	}
+	old = image->current_gen;
+	image->current_gen = gen;
+	image->state = M4_STATE_READY;
+	image->loading = false;
+	image->error[0] = '\0';
+	gen->number = ++image->last_number;
+	list_add_tail(&gen->node, &image->generations);
+	image->generation_count++;
+	mutex_unlock(&image->lock);
+	if (old)
+		m4_generation_put(old);
+	return 0;
+}
+
+static void m4_image_refuse(struct m4_image *image, const char *text)
+{
+	mutex_lock(&image->lock);
+	image->state = image->current_gen ? M4_STATE_READY : M4_STATE_ERROR;
+	image->loading = false;
+	strscpy(image->error, text, sizeof(image->error));
+	mutex_unlock(&image->lock);
+	dev_err(image->dev, "refused: %s\n", text);
 }
 
 static void m4_image_load_work(struct work_struct *work)
@@ -31,21 +66,23 @@ static void m4_image_load_work(struct work_struct *work)
 	char text[M4_ERROR_BYTES] = "";
 	int rc = m4_load(image, &gen, text);
 
-	mutex_lock(&image->lock);
-	if (rc) {
-		image->state = M4_STATE_ERROR;
-		strscpy(image->error, text, sizeof(image->error));
-	} else {
-		image->state = M4_STATE_READY;
-		image->current_gen = gen;
-	}
-	mutex_unlock(&image->lock);
-	if (rc)
-		dev_err(&image->dev, "refused: %s\n", text);
-	else
-		dev_info(&image->dev, "version %s ready, %llu bytes pinned\n",
+	WRITE_ONCE(image->load_progress.total, 0);
+	if (!rc) {
+		/* read while it cannot go yet */
+		dev_info(image->dev, "version %s, %llu bytes, signed by %s%s\n",
 			 gen->manifest.header->version,
-			 m4_generation_bytes(gen));
+			 m4_generation_bytes(gen), m4_anchor_name(gen->signer),
+			 m4_anchor_development(gen->signer) ?
+				 " (development)" : "");
+		rc = m4_image_publish(image, gen);
+		if (rc) {
+			m4_generation_put(gen);
+			snprintf(text, sizeof(text),
+				 "manifest: the floor was raised (%d)", rc);
+		}
+	}
+	if (rc)
+		m4_image_refuse(image, text);
 	m4_image_changed(image);
 }
 
@@ -56,14 +93,18 @@ int m4_image_request_load(struct m4_image *image)
 	mutex_lock(&image->lock);
 	if (image->stopping)
 		rc = -ENODEV;
-	else if (image->state == M4_STATE_LOADING ||
-		 image->state == M4_STATE_READY)
+	else if (image->loading ||
+		 image->generation_count >= M4_GENERATIONS_MAX)
 		rc = -EBUSY;
 	if (!rc) {
-		image->state = M4_STATE_LOADING;
+		image->loading = true;
+		image->state = image->current_gen ? M4_STATE_UPDATING :
+						    M4_STATE_LOADING;
 		image->error[0] = '\0';
+		atomic_set(&image->load_progress.done, 0);
+		WRITE_ONCE(image->load_progress.total, 1);
 		/* under the lock: once stopping is set, nothing is queued */
-		queue_work(system_unbound_wq, &image->load_work);
+		queue_work(m4_wq, &image->load_work);
 	}
 	mutex_unlock(&image->lock);
 	if (!rc)
@@ -71,7 +112,34 @@ int m4_image_request_load(struct m4_image *image)
 	return rc;
 }
 
-struct m4_generation *m4_image_get_generation(struct m4_image *image)
+bool m4_image_revoke(struct m4_generation *gen, const char *why)
+{
+	struct m4_image *image = gen->image;
+	bool first, current_one;
+
+	mutex_lock(&image->lock);
+	first = !gen->revoked;
+	current_one = image->current_gen == gen;
+	if (first) {
+		WRITE_ONCE(gen->revoked, true);
+		strscpy(image->error, why, sizeof(image->error));
+	}
+	if (current_one) {
+		image->current_gen = NULL;
+		image->state = M4_STATE_REVOKED;
+	}
+	mutex_unlock(&image->lock);
+	if (!first)
+		return false;
+	m4_unmap(gen);
+	dev_crit(image->dev, "revoked: %s\n", why);
+	if (current_one)
+		m4_generation_put(gen); /* the caller has its own */
+	m4_image_changed(image);
+	return true;
+}
+
+struct m4_generation *m4_image_get_current(struct m4_image *image)
 {
 	struct m4_generation *gen;
 
@@ -83,43 +151,71 @@ struct m4_generation *m4_image_get_generation(struct m4_image *image)
 	return gen;
 }
 
-bool m4_image_stopping(struct m4_image *image)
+void m4_image_forget(struct m4_generation *gen)
 {
-	return READ_ONCE(image->stopping);
+	struct m4_image *image = gen->image;
+
+	if (!gen->number) /* never became current */
+		return;
+	mutex_lock(&image->lock);
+	list_del(&gen->node);
+	image->generation_count--;
+	mutex_unlock(&image->lock);
 }
 
-static void m4_image_release(struct device *dev)
+u64 m4_image_floor(struct m4_image *image)
 {
-	struct m4_image *image = container_of(dev, struct m4_image, dev);
+	u64 floor;
 
-	mutex_destroy(&image->lock);
-	kfree(image);
+	mutex_lock(&image->lock);
+	floor = image->rollback_floor;
+	mutex_unlock(&image->lock);
+	return floor;
 }
 
-struct m4_image *m4_image_create(const char *name, dev_t devt)
+int m4_image_raise_floor(struct m4_image *image, u64 floor)
+{
+	int rc = 0;
+
+	mutex_lock(&image->lock);
+	if (floor < image->rollback_floor)
+		rc = -EPERM;
+	else
+		image->rollback_floor = floor;
+	mutex_unlock(&image->lock);
+	return rc;
+}
+
+struct m4_image *m4_image_create(const char *name, struct class *class,
+				 dev_t devt, u64 rollback_floor)
 {
 	struct m4_image *image = kzalloc(sizeof(*image), GFP_KERNEL);
-	int rc;
+	struct device *dev;
 
 	if (!image)
 		return ERR_PTR(-ENOMEM);
 	strscpy(image->name, name, sizeof(image->name));
 	mutex_init(&image->lock);
+	INIT_LIST_HEAD(&image->generations);
 	INIT_WORK(&image->load_work, m4_image_load_work);
-	device_initialize(&image->dev);
-	image->dev.class = &m4_class;
-	image->dev.devt = devt;
-	image->dev.release = m4_image_release;
-	cdev_init(&image->cdev, &m4_file_ops);
-	image->cdev.owner = THIS_MODULE;
-	rc = dev_set_name(&image->dev, "%s", name);
-	if (!rc)
-		rc = cdev_device_add(&image->cdev, &image->dev);
-	if (rc) {
-		put_device(&image->dev);
-		return ERR_PTR(rc);
+	m4_hasher_setup(&image->load_hasher);
+	image->rollback_floor = rollback_floor;
+	image->stopping = true; /* not started yet; sysfs may be faster */
+	dev = device_create_with_groups(class, NULL, devt, image,
+					m4_image_groups, "%s", name);
+	if (IS_ERR(dev)) {
+		kfree(image);
+		return ERR_CAST(dev);
 	}
+	image->dev = dev;
 	return image;
+}
+
+void m4_image_start(struct m4_image *image)
+{
+	mutex_lock(&image->lock);
+	WRITE_ONCE(image->stopping, false);
+	mutex_unlock(&image->lock);
 }
 
 void m4_image_destroy(struct m4_image *image)
@@ -128,9 +224,12 @@ void m4_image_destroy(struct m4_image *image)
 	WRITE_ONCE(image->stopping, true);
 	mutex_unlock(&image->lock);
 	cancel_work_sync(&image->load_work);
-	cdev_device_del(&image->cdev, &image->dev);
+	/* waits for those in sysfs files, who take the lock */
+	device_unregister(image->dev);
 	if (image->current_gen)
 		m4_generation_put(image->current_gen);
-	WARN_ON(atomic64_read(&image->pinned_bytes));
-	put_device(&image->dev);
+	WARN_ON(atomic64_read(&image->pinned_bytes) ||
+		!list_empty(&image->generations));
+	mutex_destroy(&image->lock);
+	kfree(image);
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * From firmware files to a verified generation, in this order: manifest into
- * pinned memory, its structure, its digests, its name, room for the payload,
- * then chunk by chunk: read into the pinned folio and compare the digest of
- * what arrived there. A file changed meanwhile, or after, changes nothing.
+ * pinned memory, its signature, and only then its structure, its digests, its
+ * name and rollback index; room for the payload; then chunk by chunk: read
+ * into the pinned folio, while other processors compare the digest of what
+ * arrived in those before. A file changed meanwhile, or after, changes nothing.
  *
  * Everything here runs in the image's load work, one at a time.
  */
-#include <crypto/hash.h>
 #include <linux/err.h>
 #include <linux/firmware.h>
 #include <linux/mm.h>
@@ -16,15 +16,14 @@
 
 #include "m4.h"
 
-#define HASH_STEP_BYTES (64UL << 10) /* between two chances to reschedule */
+#define SIGNATURE_NAME M4_IMAGE_MANIFEST_NAME ".p7s"
+#define SIGNATURE_MAX_BYTES (64UL << 10)
 #define FILE_NAME_BYTES 64
 #define RESERVE_SHIFT 4 /* a sixteenth of memory stays free of images */
 
 struct m4_loader {
 	struct m4_image *image;
 	struct m4_generation *gen;
-	struct crypto_shash *tfm;
-	struct shash_desc *desc;
 	char *text; /* M4_ERROR_BYTES; why and where */
 };
 
@@ -41,58 +40,6 @@ static __printf(3, 4) int refuse(struct m4_loader *l, int rc,
 	return rc;
 }
 
-static int hash_span(struct shash_desc *desc, const u8 *bytes, u64 count)
-{
-	int rc = 0;
-
-	while (count && !rc) {
-		unsigned int step = min_t(u64, count, HASH_STEP_BYTES);
-
-		rc = crypto_shash_update(desc, bytes, step);
-		bytes += step;
-		count -= step;
-		cond_resched();
-	}
-	return rc;
-}
-
-/* m4_sha256_fn; ctx is the loader's shash_desc. */
-static int hash_pair(void *ctx, const void *a, u64 a_bytes, const void *b,
-		     u64 b_bytes, u8 *out)
-{
-	struct shash_desc *desc = ctx;
-	int rc = crypto_shash_init(desc);
-
-	if (!rc)
-		rc = hash_span(desc, a, a_bytes);
-	if (!rc)
-		rc = hash_span(desc, b, b_bytes);
-	if (!rc)
-		rc = crypto_shash_final(desc, out);
-	return rc;
-}
-
-static int hash_open(struct m4_loader *l)
-{
-	l->tfm = crypto_alloc_shash("sha256", 0, 0);
-	if (IS_ERR(l->tfm))
-		return PTR_ERR(l->tfm);
-	l->desc = kzalloc(sizeof(*l->desc) + crypto_shash_descsize(l->tfm),
-			  GFP_KERNEL);
-	if (!l->desc) {
-		crypto_free_shash(l->tfm);
-		return -ENOMEM;
-	}
-	l->desc->tfm = l->tfm;
-	return 0;
-}
-
-static void hash_close(struct m4_loader *l)
-{
-	kfree_sensitive(l->desc);
-	crypto_free_shash(l->tfm);
-}
-
 /* Up to `size` bytes of image file `file` at `offset` into `to`; the count,
  * or a negative errno (-ENOENT also where the file has no byte there).
  */
@@ -105,7 +52,7 @@ static ssize_t read_file(struct m4_loader *l, const char *file, void *to,
 	int rc;
 
 	snprintf(path, sizeof(path), "m4/%s/%s", l->image->name, file);
-	rc = request_partial_firmware_into_buf(&fw, path, &l->image->dev, to,
+	rc = request_partial_firmware_into_buf(&fw, path, l->image->dev, to,
 					       size, offset);
 	if (rc)
 		return rc;
@@ -114,11 +61,64 @@ static ssize_t read_file(struct m4_loader *l, const char *file, void *to,
 	return count;
 }
 
-static int refuse_manifest(struct m4_loader *l, int rc,
-			   const struct m4_manifest_error *err)
+static int refuse_signature(struct m4_loader *l, int rc)
 {
-	return refuse(l, rc, "manifest: %s: %s, entry %llu, byte %llu",
-		      err->where, err->what, err->index, err->offset);
+	switch (rc) {
+	case -ENOKEY:
+		return refuse(l, rc, "signature: not by a trusted key");
+	case -EKEYREJECTED:
+		return refuse(l, rc, "signature: not over this manifest");
+	case -EBADMSG:
+		return refuse(l, rc, "signature: not detached PKCS#7");
+	case -ENOPKG:
+		return refuse(l, rc, "signature: algorithm this kernel lacks");
+	default:
+		return refuse(l, rc, "signature: cannot be checked");
+	}
+}
+
+/* Over bytes of which nothing has been looked at yet. */
+static int check_signature(struct m4_loader *l, const void *bytes, size_t count)
+{
+	const size_t room = SIGNATURE_MAX_BYTES + 1; /* to see a longer one */
+	ssize_t size;
+	void *sig;
+	int rc;
+
+	if (m4_keys_empty())
+		return refuse(l, -ENOKEY,
+			      "signature: the module has no certificate");
+	sig = kvmalloc(room, GFP_KERNEL);
+	if (!sig)
+		return refuse(l, -ENOMEM, "signature: no memory");
+	size = read_file(l, SIGNATURE_NAME, sig, room, 0);
+	if (size < 0) {
+		rc = refuse(l, size, "signature: %s cannot be read",
+			    SIGNATURE_NAME);
+	} else if (size == room) {
+		rc = refuse(l, -EFBIG, "signature: over 64 KiB");
+	} else {
+		rc = m4_keys_verify(bytes, count, sig, size, &l->gen->signer);
+		if (rc)
+			refuse_signature(l, rc);
+	}
+	kvfree(sig);
+	return rc;
+}
+
+static int check_identity(struct m4_loader *l)
+{
+	const struct m4_manifest *m = &l->gen->manifest;
+	u64 floor = m4_image_floor(l->image);
+
+	if (strcmp((const char *)m->header->name, l->image->name))
+		return refuse(l, -EINVAL, "manifest: image of another name, %s",
+			      m->header->name);
+	if (m->rollback_index < floor)
+		return refuse(l, -EPERM,
+			      "manifest: rollback index %llu is below the floor, %llu",
+			      m->rollback_index, floor);
+	return 0;
 }
 
 /* The manifest lies where mappings will show it; nobody sees it yet. */
@@ -133,15 +133,16 @@ static int load_manifest(struct m4_loader *l)
 	count = read_file(l, M4_IMAGE_MANIFEST_NAME, bytes, M4_CHUNK_BYTES, 0);
 	if (count < 0)
 		return refuse(l, count, "manifest: cannot be read");
+	rc = check_signature(l, bytes, count);
+	if (rc)
+		return rc;
 	rc = m4_manifest_check(bytes, count, m, &err);
 	if (!rc)
-		rc = m4_manifest_check_digests(m, hash_pair, l->desc, &err);
+		rc = m4_manifest_check_digests(m, m4_hash_pair, NULL, &err);
 	if (rc)
-		return refuse_manifest(l, rc, &err);
-	if (strcmp((const char *)m->header->name, l->image->name))
-		return refuse(l, -EINVAL, "manifest: image of another name, %s",
-			      m->header->name);
-	return 0;
+		return refuse(l, rc, "manifest: %s: %s, entry %llu, byte %llu",
+			      err.where, err.what, err.index, err.offset);
+	return check_identity(l);
 }
 
 /* Fails before the system is starved rather than after. */
@@ -164,71 +165,117 @@ static int pin_payload(struct m4_loader *l)
 }
 
 /* Payload chunk `chunk`, found in `file` at `offset`. */
-static int load_chunk(struct m4_loader *l, u32 chunk, const char *file,
+static int read_chunk(struct m4_loader *l, u32 chunk, const char *file,
 		      size_t offset)
 {
-	const struct m4_manifest *m = &l->gen->manifest;
-	void *bytes = folio_address(l->gen->payload[chunk]);
-	u8 digest[M4_IMAGE_DIGEST_BYTES];
-	ssize_t count;
-	int rc;
+	ssize_t count = read_file(l, file,
+				  folio_address(l->gen->payload[chunk]),
+				  M4_CHUNK_BYTES, offset);
 
-	if (m4_image_stopping(l->image))
-		return refuse(l, -EINTR, "the module is being unloaded");
-	count = read_file(l, file, bytes, M4_CHUNK_BYTES, offset);
 	if (count < 0)
 		return refuse(l, count, "%s: cannot be read at byte %zu", file,
 			      offset);
 	if (count != M4_CHUNK_BYTES)
 		return refuse(l, -EINVAL, "%s: ends at byte %zu", file,
 			      offset + count);
-	rc = hash_pair(l->desc, m->header->salt, sizeof(m->header->salt),
-		       bytes, M4_CHUNK_BYTES, digest);
-	if (rc)
-		return refuse(l, rc, "payload: chunk %u: no digest", chunk);
-	if (memcmp(digest, m4_manifest_leaf(m, chunk), sizeof(digest)))
-		return refuse(l, -EBADMSG,
-			      "payload: chunk %u: digest does not match (%s at byte %zu)",
-			      chunk, file, offset);
-	cond_resched();
 	return 0;
 }
 
-static int load_segment(struct m4_loader *l, u32 index)
+/* Whether `file`, read up to its segment's end, ends there. One byte more is
+ * asked for together with some that are there: the loader says nothing then.
+ */
+static int check_end(struct m4_loader *l, const char *file, u64 bytes)
 {
-	const struct m4_image_segment *s =
-		&l->gen->manifest.segments[index];
-	u32 first = le64_to_cpu(s->payload_offset) >> M4_IMAGE_LOG2_CHUNK;
-	u32 chunks = le64_to_cpu(s->bytes) >> M4_IMAGE_LOG2_CHUNK;
+	const size_t tail = 64;
+	u8 *buf = kmalloc(tail + 1, GFP_KERNEL);
+	ssize_t count;
+
+	if (!buf)
+		return refuse(l, -ENOMEM, "%s: no memory", file);
+	count = read_file(l, file, buf, tail + 1, bytes - tail);
+	kfree(buf);
+	if (count < 0)
+		return refuse(l, count, "%s: cannot be read at its end", file);
+	if (count != tail)
+		return refuse(l, -EINVAL, "%s: does not end at byte %llu", file,
+			      bytes);
+	return 0;
+}
+
+static void segment_file(u32 index, char file[FILE_NAME_BYTES / 2])
+{
+	snprintf(file, FILE_NAME_BYTES / 2, M4_IMAGE_SEGMENT_FORMAT, index);
+}
+
+/* 1: enough, a chunk was bad or the image is stopping. */
+static int read_segment(struct m4_loader *l, struct m4_hasher *h, u32 index)
+{
+	const struct m4_image_segment *s = &l->gen->manifest.segments[index];
+	u64 bytes = le64_to_cpu(s->bytes);
+	u32 chunk = le64_to_cpu(s->payload_offset) >> M4_IMAGE_LOG2_CHUNK;
 	char file[FILE_NAME_BYTES / 2];
-	u32 i;
+	u64 offset;
 	int rc;
 
-	snprintf(file, sizeof(file), M4_IMAGE_SEGMENT_FORMAT, index);
-	for (i = 0; i < chunks; i++) {
-		rc = load_chunk(l, first + i, file, i * M4_CHUNK_BYTES);
+	segment_file(index, file);
+	for (offset = 0; offset < bytes; offset += M4_CHUNK_BYTES) {
+		rc = read_chunk(l, chunk, file, offset);
 		if (rc)
 			return rc;
+		if (!m4_hasher_offer(h, ++chunk))
+			return 1;
+		cond_resched();
 	}
-	return 0;
+	return check_end(l, file, bytes);
+}
+
+static int refuse_chunk(struct m4_loader *l, int rc, u32 chunk)
+{
+	const struct m4_image_segment *s = l->gen->manifest.segments;
+	u64 offset = (u64)chunk << M4_IMAGE_LOG2_CHUNK;
+	char file[FILE_NAME_BYTES / 2];
+	u32 index = 0;
+
+	while (offset >= le64_to_cpu(s[index].bytes))
+		offset -= le64_to_cpu(s[index++].bytes);
+	segment_file(index, file);
+	return refuse(l, rc, "payload: chunk %u: %s (%s at byte %llu)", chunk,
+		      rc == -EBADMSG ? "digest does not match" : "no digest",
+		      file, offset);
+}
+
+static int load_payload(struct m4_loader *l)
+{
+	struct m4_hasher *h = &l->image->load_hasher;
+	u32 i, bad;
+	int rc, read_rc = 0;
+
+	m4_hasher_begin(h, l->gen, &l->image->load_progress);
+	for (i = 0; !read_rc && i < l->gen->manifest.segment_count; i++)
+		read_rc = read_segment(l, h, i);
+	rc = m4_hasher_end(h, &bad);
+	if (m4_image_stopping(l->image))
+		return refuse(l, -EINTR, "the module is being unloaded");
+	/* what is bad lies before what could not be read */
+	if (rc)
+		return refuse_chunk(l, rc, bad);
+	return read_rc;
 }
 
 static int load_generation(struct m4_loader *l)
 {
-	u32 i;
 	int rc;
 
 	rc = load_manifest(l);
 	if (rc)
 		return rc;
+	WRITE_ONCE(l->image->load_progress.total, l->gen->manifest.chunk_count);
 	rc = pin_payload(l);
 	if (rc)
 		return rc;
-	for (i = 0; i < l->gen->manifest.segment_count; i++) {
-		rc = load_segment(l, i);
-		if (rc)
-			return rc;
-	}
+	rc = load_payload(l);
+	if (rc)
+		return rc;
 	rc = m4_generation_seal(l->gen);
 	if (rc)
 		return refuse(l, rc, "no inode for the mappings");
@@ -241,20 +288,13 @@ int m4_load(struct m4_image *image, struct m4_generation **out,
 	struct m4_loader l = { .image = image, .text = text };
 	int rc;
 
-	rc = hash_open(&l);
-	if (rc)
-		return refuse(&l, rc, "no SHA-256");
-	l.gen = m4_generation_alloc(&image->pinned_bytes);
-	if (!l.gen) {
-		rc = refuse(&l, -ENOMEM, "manifest: no huge page");
-		goto out_hash;
-	}
+	l.gen = m4_generation_alloc(image);
+	if (!l.gen)
+		return refuse(&l, -ENOMEM, "manifest: no huge page");
 	rc = load_generation(&l);
 	if (rc)
 		m4_generation_put(l.gen);
 	else
 		*out = l.gen;
-out_hash:
-	hash_close(&l);
 	return rc;
 }

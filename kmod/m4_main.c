@@ -1,26 +1,53 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Module life: the class, device numbers, the private file system whose
- * inodes carry the mappings, and the one image there is so far.
+/*
+ * Module life: parameters, the class, device numbers, the private file system
+ * whose inodes carry the mappings, and the images.
+ *
+ * Devices and class are made by the core, which frees them when their last
+ * user is gone, be that after this module. The device numbers answer last of
+ * all that is set up: no file is open while that can still fail.
  */
+#include <linux/cdev.h>
+#include <linux/ctype.h>
+#include <linux/err.h>
 #include <linux/fs_context.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pseudo_fs.h>
+#include <linux/slab.h>
 
 #include "m4.h"
 #include "m4_compat.h"
 
 #define M4_FS_MAGIC 0x6d346677 /* "m4fw" */
-#define M4_DEFAULT_IMAGE "backbone"
-#define M4_MINORS 16
+#define M4_MINORS (M4_IMAGES_MAX + 1)
+#define M4_CONTROL_NAME "control"
+
+static char *names = "backbone";
+module_param(names, charp, 0444);
+MODULE_PARM_DESC(names, "Names of images, separated by commas");
 
 static bool autoload;
 module_param(autoload, bool, 0444);
-MODULE_PARM_DESC(autoload, "Start loading the image with the module");
+MODULE_PARM_DESC(autoload, "Start loading every image with the module");
 
-static dev_t m4_devt;
+static unsigned long long rollback_floor;
+module_param(rollback_floor, ullong, 0444);
+MODULE_PARM_DESC(rollback_floor, "Smallest rollback index an image may have");
+
+struct workqueue_struct *m4_wq;
+
 static struct vfsmount *m4_mount;
-static struct m4_image *m4_backbone;
+static dev_t m4_devt;
+static struct class *m4_class;
+static struct m4_image *m4_images[M4_IMAGES_MAX];
+static u32 m4_image_count;
+static struct cdev *m4_image_cdev;
+
+struct m4_image *m4_image_at(unsigned int minor)
+{
+	return minor && minor <= m4_image_count ? m4_images[minor - 1] : NULL;
+}
 
 static int m4_fs_init_context(struct fs_context *fc)
 {
@@ -43,27 +70,26 @@ struct inode *m4_private_inode(void)
 	return IS_ERR(inode) ? NULL : inode;
 }
 
-static struct m4_image *m4_from_class(M4_CLASS_DEVICE *dev)
-{
-	return container_of((struct device *)dev, struct m4_image, dev);
-}
-
 static char *m4_devnode(M4_CLASS_DEVICE *dev, umode_t *mode)
 {
 	if (mode)
-		*mode = 0440;
+		*mode = MINOR(dev->devt) ? 0440 : 0600;
 	return kasprintf(GFP_KERNEL, "m4/%s", dev_name(dev));
 }
 
 static int m4_uevent(M4_CLASS_DEVICE *dev, struct kobj_uevent_env *env)
 {
-	struct m4_image *image = m4_from_class(dev);
+	struct m4_image *image = dev_get_drvdata(dev);
 	const struct m4_generation *gen;
 	int rc;
 
+	if (!image) /* the control device */
+		return 0;
 	mutex_lock(&image->lock);
 	gen = image->current_gen;
 	rc = add_uevent_var(env, "M4_STATE=%s", m4_state_names[image->state]);
+	if (!rc && gen)
+		rc = add_uevent_var(env, "M4_GENERATION=%llu", gen->number);
 	if (!rc && gen)
 		rc = add_uevent_var(env, "M4_VERSION=%s",
 				    (char *)gen->manifest.header->version);
@@ -73,15 +99,144 @@ static int m4_uevent(M4_CLASS_DEVICE *dev, struct kobj_uevent_env *env)
 	return rc;
 }
 
-struct class m4_class = {
-	.name = "m4",
-	.devnode = m4_devnode,
-	.dev_uevent = m4_uevent,
-	.dev_groups = m4_image_groups,
-};
+static int __init m4_class_init(void)
+{
+	struct class *class = m4_class_create("m4");
+
+	if (IS_ERR(class))
+		return PTR_ERR(class);
+	class->devnode = m4_devnode;
+	class->dev_uevent = m4_uevent;
+	m4_class = class;
+	return 0;
+}
+
+static struct cdev __init *m4_cdev(const struct file_operations *ops,
+				   unsigned int minor, unsigned int count)
+{
+	struct cdev *cdev = cdev_alloc();
+	int rc;
+
+	if (!cdev)
+		return ERR_PTR(-ENOMEM);
+	cdev->owner = THIS_MODULE;
+	cdev->ops = ops;
+	rc = cdev_add(cdev, m4_devt + minor, count);
+	if (rc) {
+		cdev_del(cdev);
+		return ERR_PTR(rc);
+	}
+	return cdev;
+}
+
+/* As docs/image-format.md has it, and not the control device's. */
+static bool __init m4_name_valid(const char *name)
+{
+	const char *p;
+
+	if (!strcmp(name, M4_CONTROL_NAME) || *name == '-' ||
+	    strlen(name) >= M4_IMAGE_NAME_BYTES)
+		return false;
+	for (p = name; *p; p++)
+		if (!islower(*p) && !isdigit(*p) && *p != '-')
+			return false;
+	return p != name;
+}
+
+static int __init m4_image_add(const char *name)
+{
+	struct m4_image *image;
+	u32 i;
+
+	for (i = 0; i < m4_image_count; i++)
+		if (!strcmp(m4_images[i]->name, name))
+			return -EEXIST;
+	if (!m4_name_valid(name))
+		return -EINVAL;
+	if (m4_image_count == M4_IMAGES_MAX)
+		return -ENOSPC;
+	image = m4_image_create(name, m4_class, m4_devt + 1 + m4_image_count,
+				max_t(u64, rollback_floor,
+				      M4_BUILTIN_ROLLBACK_FLOOR));
+	if (IS_ERR(image))
+		return PTR_ERR(image);
+	m4_images[m4_image_count++] = image;
+	return 0;
+}
+
+static int __init m4_images_init(void)
+{
+	char *list = kstrdup(names, GFP_KERNEL), *next = list, *name;
+	int rc = 0;
+
+	if (!list)
+		return -ENOMEM;
+	while (!rc && (name = strsep(&next, ","))) {
+		rc = m4_image_add(name);
+		if (rc)
+			pr_err("m4: names: '%s' cannot be used (%d)\n", name,
+			       rc);
+	}
+	kfree(list);
+	return rc;
+}
+
+/* Of what was set up, everything: at the end, or when something failed. No
+ * file is open (m4_file_ops.owner), hence nothing is mapped or exported.
+ */
+static void m4_teardown(void)
+{
+	if (m4_image_cdev)
+		cdev_del(m4_image_cdev);
+	while (m4_image_count)
+		m4_image_destroy(m4_images[--m4_image_count]);
+	if (m4_class)
+		class_destroy(m4_class);
+	if (m4_devt)
+		unregister_chrdev_region(m4_devt, M4_MINORS);
+	if (m4_mount)
+		kern_unmount(m4_mount);
+	if (m4_wq)
+		destroy_workqueue(m4_wq);
+	m4_keys_exit();
+	m4_hash_exit();
+}
+
+static int __init m4_setup(void)
+{
+	struct vfsmount *mount;
+	struct cdev *cdev;
+	int rc;
+
+	rc = m4_keys_init();
+	if (rc)
+		return rc;
+	m4_wq = alloc_workqueue("m4", WQ_UNBOUND, 0);
+	if (!m4_wq)
+		return -ENOMEM;
+	mount = kern_mount(&m4_fs_type);
+	if (IS_ERR(mount))
+		return PTR_ERR(mount);
+	m4_mount = mount;
+	rc = alloc_chrdev_region(&m4_devt, 0, M4_MINORS, "m4");
+	if (rc)
+		return rc;
+	rc = m4_class_init();
+	if (rc)
+		return rc;
+	rc = m4_images_init();
+	if (rc)
+		return rc;
+	cdev = m4_cdev(&m4_file_ops, 1, m4_image_count);
+	if (IS_ERR(cdev))
+		return PTR_ERR(cdev);
+	m4_image_cdev = cdev;
+	return 0;
+}
 
 static int __init m4_init(void)
 {
+	u32 i;
 	int rc;
 
 	/* A leaf of the tree is what one entry of the PMD maps. */
@@ -89,40 +244,27 @@ static int __init m4_init(void)
 		pr_err("m4: huge pages here are not 2 MiB\n");
 		return -EOPNOTSUPP;
 	}
-	m4_mount = kern_mount(&m4_fs_type);
-	if (IS_ERR(m4_mount))
-		return PTR_ERR(m4_mount);
-	rc = alloc_chrdev_region(&m4_devt, 0, M4_MINORS, "m4");
-	if (rc)
-		goto err_mount;
-	rc = class_register(&m4_class);
-	if (rc)
-		goto err_region;
-	m4_backbone = m4_image_create(M4_DEFAULT_IMAGE, m4_devt);
-	if (IS_ERR(m4_backbone)) {
-		rc = PTR_ERR(m4_backbone);
-		goto err_class;
+	rc = m4_hash_init();
+	if (rc) {
+		pr_err("m4: no SHA-256 (%d)\n", rc);
+		return rc;
 	}
-	if (autoload)
-		m4_image_request_load(m4_backbone);
+	rc = m4_setup();
+	if (rc) {
+		m4_teardown();
+		return rc;
+	}
+	for (i = 0; i < m4_image_count; i++) {
+		m4_image_start(m4_images[i]);
+		if (autoload)
+			m4_image_request_load(m4_images[i]);
+	}
 	return 0;
-
-err_class:
-	class_unregister(&m4_class);
-err_region:
-	unregister_chrdev_region(m4_devt, M4_MINORS);
-err_mount:
-	kern_unmount(m4_mount);
-	return rc;
 }
 
-/* Runs with no file open (m4_file_ops.owner), hence with no mapping. */
 static void __exit m4_exit(void)
 {
-	m4_image_destroy(m4_backbone);
-	class_unregister(&m4_class);
-	unregister_chrdev_region(m4_devt, M4_MINORS);
-	kern_unmount(m4_mount);
+	m4_teardown();
 }
 
 module_init(m4_init);

@@ -2,4 +2,4 @@
 /* The manifest checker as the daemon and the packer compile it. Included, so
  * that its object lies with the module's and not in the firmware folder.
  */
-#include "../firmware/manifest.c"
+#include <firmware/manifest.c>

@@ -4,13 +4,14 @@
  *
  *   open    -EACCES  not O_RDONLY            -ENXIO  no image is ready
  *   mmap    -EINVAL  not MAP_SHARED          -EACCES PROT_WRITE, PROT_EXEC
- *           -ENXIO   past the last byte
+ *           -ENXIO   past the last byte      -ESTALE revoked
  *
  * What has no operation here is refused by the core: read -EINVAL, write
  * -EBADF, ioctl -ENOTTY, lseek and pread -ESPIPE. mprotect gets -EACCES since
  * VM_MAYWRITE and VM_MAYEXEC are gone.
  */
 #include <linux/module.h>
+#include <linux/pagemap.h>
 #include <linux/seq_file.h>
 
 #include "m4.h"
@@ -18,13 +19,12 @@
 
 static int m4_open(struct inode *inode, struct file *file)
 {
-	struct m4_image *image =
-		container_of(inode->i_cdev, struct m4_image, cdev);
+	struct m4_image *image = m4_image_at(iminor(inode));
 	struct m4_generation *gen;
 
 	if ((file->f_mode & (FMODE_READ | FMODE_WRITE)) != FMODE_READ)
 		return -EACCES;
-	gen = m4_image_get_generation(image);
+	gen = image ? m4_image_get_current(image) : NULL;
 	if (!gen)
 		return -ENXIO;
 	file->private_data = gen;
@@ -40,23 +40,74 @@ static int m4_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* The page of a huge folio, once: the core maps the whole folio where the
+/*
+ * The page of a huge folio, once: the core maps the whole folio where the
  * address and the length allow, else this page.
+ *
+ * It is returned locked, and the core unlocks it when it has installed the
+ * mapping. So a fault that finds the generation not revoked here has installed
+ * its mapping before m4_unmap gets the lock, and m4_unmap then removes it; a
+ * fault that gets the lock later sees the mark. Without the lock a mapping
+ * could be installed after the removal, and stay.
+ *
+ * A page with a hardware error is told here: for one that comes locked the
+ * core would look for its address space, and these have none.
  */
 static vm_fault_t m4_fault(struct vm_fault *vmf)
 {
 	struct m4_generation *gen = vmf->vma->vm_file->private_data;
 	struct folio *folio =
 		m4_generation_folio(gen, vmf->pgoff >> M4_CHUNK_ORDER);
+	struct page *page;
 
 	if (!folio)
 		return VM_FAULT_SIGBUS;
+	page = folio_page(folio, vmf->pgoff & (M4_CHUNK_PAGES - 1));
+	folio_lock(folio);
+	if (m4_generation_revoked(gen) || PageHWPoison(page)) {
+		folio_unlock(folio);
+		return m4_generation_revoked(gen) ? VM_FAULT_SIGBUS :
+						    VM_FAULT_HWPOISON;
+	}
 	folio_get(folio);
-	vmf->page = folio_page(folio, vmf->pgoff & (M4_CHUNK_PAGES - 1));
-	return 0;
+	vmf->page = page;
+	return VM_FAULT_LOCKED;
+}
+
+void m4_unmap(struct m4_generation *gen)
+{
+	struct folio *folio;
+	pgoff_t i;
+
+	/* after this no fault is left that has not seen the mark; see there */
+	for (i = 0; (folio = m4_generation_folio(gen, i)); i++) {
+		folio_lock(folio);
+		folio_unlock(folio);
+		cond_resched();
+	}
+	unmap_mapping_range(gen->inode->i_mapping, 0, 0, 1);
+}
+
+static atomic_t *m4_mappings(struct vm_area_struct *vma)
+{
+	struct m4_generation *gen = vma->vm_file->private_data;
+
+	return &gen->image->mappings;
+}
+
+static void m4_vm_open(struct vm_area_struct *vma)
+{
+	atomic_inc(m4_mappings(vma));
+}
+
+static void m4_vm_close(struct vm_area_struct *vma)
+{
+	atomic_dec(m4_mappings(vma));
 }
 
 static const struct vm_operations_struct m4_vm_ops = {
+	.open = m4_vm_open,
+	.close = m4_vm_close,
 	.fault = m4_fault,
 };
 
@@ -72,9 +123,12 @@ static int m4_mmap(struct file *file, struct vm_area_struct *vma)
 		return -EACCES;
 	if (vma->vm_pgoff > pages || vma_pages(vma) > pages - vma->vm_pgoff)
 		return -ENXIO;
+	if (m4_generation_revoked(gen))
+		return -ESTALE;
 	m4_vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY,
 			VM_MAYWRITE | VM_MAYEXEC);
 	vma->vm_ops = &m4_vm_ops;
+	m4_vm_open(vma);
 	return 0;
 }
 
@@ -84,8 +138,9 @@ static void m4_show_fdinfo(struct seq_file *seq, struct file *file)
 
 	seq_printf(seq, "m4-name:\t%s\n", gen->manifest.header->name);
 	seq_printf(seq, "m4-version:\t%s\n", gen->manifest.header->version);
+	seq_printf(seq, "m4-generation:\t%llu\n", gen->number);
 	seq_printf(seq, "m4-digest:\t%*phN\n", M4_IMAGE_DIGEST_BYTES,
-		   gen->manifest.digest);
+		   gen->digest);
 }
 
 const struct file_operations m4_file_ops = {

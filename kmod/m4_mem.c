@@ -25,7 +25,7 @@ static struct folio *m4_folio_pin(struct m4_generation *gen, pgoff_t index)
 	if (!folio)
 		return NULL;
 	folio->index = index << M4_CHUNK_ORDER;
-	atomic64_add(M4_CHUNK_BYTES, gen->pinned_bytes);
+	atomic64_add(M4_CHUNK_BYTES, &gen->image->pinned_bytes);
 	return folio;
 }
 
@@ -38,7 +38,7 @@ static void m4_folio_unpin(struct m4_generation *gen, struct folio *folio)
 		return;
 	memset(folio_address(folio), 0, M4_CHUNK_BYTES);
 	folio_put(folio);
-	atomic64_sub(M4_CHUNK_BYTES, gen->pinned_bytes);
+	atomic64_sub(M4_CHUNK_BYTES, &gen->image->pinned_bytes);
 	cond_resched();
 }
 
@@ -53,6 +53,7 @@ static void m4_generation_release(struct kref *ref)
 		m4_folio_unpin(gen, gen->payload[i]);
 	m4_folio_unpin(gen, gen->manifest_folio);
 	kvfree(gen->payload);
+	m4_image_forget(gen); /* counted as alive until its memory is free */
 	kfree(gen);
 }
 
@@ -61,14 +62,15 @@ void m4_generation_put(struct m4_generation *gen)
 	kref_put(&gen->ref, m4_generation_release);
 }
 
-struct m4_generation *m4_generation_alloc(atomic64_t *pinned_bytes)
+struct m4_generation *m4_generation_alloc(struct m4_image *image)
 {
 	struct m4_generation *gen = kzalloc(sizeof(*gen), GFP_KERNEL);
 
 	if (!gen)
 		return NULL;
 	kref_init(&gen->ref);
-	gen->pinned_bytes = pinned_bytes;
+	INIT_LIST_HEAD(&gen->node);
+	gen->image = image;
 	gen->manifest_folio = m4_folio_pin(gen, 0);
 	if (!gen->manifest_folio) {
 		m4_generation_put(gen);
@@ -100,6 +102,7 @@ int m4_generation_seal(struct m4_generation *gen)
 	gen->inode = m4_private_inode();
 	if (!gen->inode)
 		return -ENOMEM;
+	memcpy(gen->digest, gen->manifest.digest, sizeof(gen->digest));
 	i_size_write(gen->inode, m4_generation_bytes(gen));
 	return 0;
 }

@@ -89,6 +89,7 @@ struct Engine::Impl {
     const firmware::Part& part;
     const firmware::Program& program;
     const std::uint32_t max_rows;
+    const trust::ImageGuard* const guard;
     vk::Device device;
     vk::Pipelines pipelines;
     weights::Store weights;
@@ -122,6 +123,7 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
       part(backbone(image.package())),
       program(forward_program(part)),
       max_rows(checked_rows(options)),
+      guard(options.guard),
       device({options.device, options.validation}),
       pipelines(device, options.cache_dir),
       weights(device, mapped.payload(), image.tensors(), used_tensors(program)),
@@ -146,7 +148,9 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
               std::string(weights.import_name()),
               weights.weight_bytes(),
               weights.copied_bytes(),
-              memory.kv().size_bytes()};
+              memory.kv().size_bytes(),
+              {},
+              {}};
     device.check_validation();
 }
 
@@ -276,6 +280,10 @@ std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks) {
     } catch (const DeviceError&) {
         lost = true;
         throw;
+    }
+    // What was computed over a lost image is nobody's answer.
+    if (guard != nullptr) {
+        guard->check();
     }
     for (const Chunk& chunk : chunks) {
         static_cast<KvSequence&>(*chunk.sequence)

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/image.hpp"
+#include "trust/image_guard.hpp"
 #include "vk/error.hpp"
 
 namespace m4::engine {
@@ -29,6 +30,9 @@ struct Options {
     std::uint32_t max_step_rows = 64;
     std::filesystem::path cache_dir;  ///< pipeline cache; empty: none kept
     bool validation = false;          ///< Vulkan validation layer; its messages throw
+    /// Asked after each step, before its results are used; must outlive the
+    /// engine. Null: the image cannot be lost.
+    const trust::ImageGuard* guard = nullptr;
 };
 
 /// What runs where, for status and doctor.
@@ -41,6 +45,8 @@ struct DeviceReport {
     std::uint64_t weight_bytes = 0;
     std::uint64_t copied_bytes = 0;
     std::uint64_t kv_pool_bytes = 0;
+    std::string render_node;  ///< of the Vulkan device; empty: it has none
+    std::string drm_driver;   ///< name and version of its kernel driver; likewise
 };
 
 /// A sequence's place in the KV pool. Destroying it frees the place at once.
@@ -70,7 +76,8 @@ struct Chunk {
 /// constant getters, which any thread may call after construction.
 class Engine {
    public:
-    /// `image` must outlive the engine. Throws DeviceError.
+    /// `image` must outlive the engine. Throws DeviceError and, where the image
+    /// is lost meanwhile, trust::RevokedError.
     Engine(const firmware::MappedImage& image, const Options& options);
     ~Engine();
     Engine(const Engine&) = delete;
@@ -88,8 +95,9 @@ class Engine {
     /// Compute the chunks: rows in all <= max_step_rows(), each sequence with
     /// room. Returns the wanted logits, vocabulary() floats a row, in chunk
     /// then row order; valid until the next call. Throws DeviceError on loss
-    /// of the device (the engine is then unusable) and std::invalid_argument on
-    /// a broken precondition (nothing changed).
+    /// of the device (the engine is then unusable), trust::RevokedError where
+    /// the image was lost (likewise), and std::invalid_argument on a broken
+    /// precondition (nothing changed).
     std::span<const float> step(std::span<const Chunk> chunks);
 
    private:

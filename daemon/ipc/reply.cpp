@@ -127,6 +127,7 @@ class OutcomeEncoder {
 
     // Of the service, not of a request.
     void operator()(const sched::DeviceLost& /*lost*/) {}
+    void operator()(const sched::ImageRevoked& /*revoked*/) {}
 
    private:
     template <typename T>
@@ -192,6 +193,9 @@ Packet status_packet(sched::RequestId request, const ServiceInfo& info,
     const auto driver_info = builder.CreateString(info.device.driver_info);
     const auto weights_import = builder.CreateString(info.device.weights_import);
     const auto kv_cache_type = builder.CreateString(info.kv_cache_type);
+    const auto model_state = builder.CreateString(info.model_state);
+    const auto render_node = builder.CreateString(info.device.render_node);
+    const auto drm_driver = builder.CreateString(info.device.drm_driver);
     wire::StatusReplyBuilder reply(builder);
     reply.add_server_version(server_version);
     reply.add_device_name(device_name);
@@ -211,6 +215,10 @@ Packet status_packet(sched::RequestId request, const ServiceInfo& info,
     reply.add_sessions(snapshot.sessions);
     reply.add_requests_active(snapshot.requests_active);
     reply.add_requests_queued(snapshot.requests_queued);
+    reply.add_model_state(model_state);
+    reply.add_development(info.development);
+    reply.add_render_node(render_node);
+    reply.add_drm_driver(drm_driver);
     return encoder.finish(request, reply.Finish());
 }
 
@@ -224,6 +232,8 @@ Packet model_packet(sched::RequestId request, const ServiceInfo& info) {
     const auto root = put_digest(encoder, info.root);
     const auto source_digest = put_digest(encoder, info.source_digest);
     const auto source = builder.CreateString(info.source);
+    const auto signer = builder.CreateString(info.signer);
+    const auto state = builder.CreateString(info.model_state);
     wire::ModelInfoReplyBuilder reply(builder);
     reply.add_name(name);
     reply.add_version(version);
@@ -239,6 +249,10 @@ Packet model_packet(sched::RequestId request, const ServiceInfo& info) {
     reply.add_vocabulary(info.vocabulary);
     reply.add_bos_id(info.bos_id);
     reply.add_eos_id(info.eos_id);
+    reply.add_signer(signer);
+    reply.add_generation(info.generation);
+    reply.add_development(info.development);
+    reply.add_state(state);
     return encoder.finish(request, reply.Finish());
 }
 

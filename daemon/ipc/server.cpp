@@ -129,6 +129,10 @@ void Server::deliver(sched::Completion& completion) {
         leave_soon(kExitDevice);
         return;
     }
+    if (const auto* revoked = std::get_if<sched::ImageRevoked>(&completion.outcome)) {
+        mark_revoked(revoked->message);
+        return;
+    }
     const auto found = slots_.find(completion.client);
     if (found == slots_.end() || !found->second.connection->serving()) {
         return;
@@ -140,6 +144,16 @@ void Server::deliver(sched::Completion& completion) {
     }
     send_outcome(*slot.connection, completion.request, completion.outcome,
                  completion.charged_bytes);
+}
+
+/// The process stays, so that status can tell, and a newer image be waited for.
+void Server::mark_revoked(const std::string& why) {
+    observe::log(observe::Level::error, "nothing is computed any more: %s", why.c_str());
+    revoked_ = why;
+    parts_.info.model_state = "revoked";
+    if (parts_.on_revoked) {
+        parts_.on_revoked(why);
+    }
 }
 
 void Server::resume_text(Slot& slot, sched::Completion& completion) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -36,6 +37,8 @@ class Server final : private Connection::Owner {
         const sched::TextModel* text = nullptr;
         ServiceInfo info;
         Limits limits;
+        /// The image was found lost; clients are told already.
+        std::function<void(const std::string& why)> on_revoked;
     };
 
     Server(Parts parts, Listener listener);
@@ -48,6 +51,8 @@ class Server final : private Connection::Owner {
     void drain(int exit_code);
 
     [[nodiscard]] std::size_t client_count() const { return client_count_; }
+    /// Nothing is computed any more: the image is lost.
+    [[nodiscard]] bool revoked() const { return revoked_.has_value(); }
 
    private:
     enum class State : std::uint8_t { serving, draining, leaving };
@@ -81,6 +86,7 @@ class Server final : private Connection::Owner {
     void listen_again();
     void deliver_completions();
     void deliver(sched::Completion& completion);
+    void mark_revoked(const std::string& why);
     void resume_text(Slot& slot, sched::Completion& completion);
     void send_outcome(Connection& connection, sched::RequestId request,
                       const sched::Outcome& outcome, std::uint64_t charged_bytes);
@@ -100,6 +106,7 @@ class Server final : private Connection::Owner {
     sched::TextWorker text_worker_;
     State state_ = State::serving;
     int exit_code_ = 0;
+    std::optional<std::string> revoked_;  ///< why
     sched::ClientId next_client_ = 1;
     std::size_t client_count_ = 0;
     std::uint64_t started_us_ = 0;

@@ -93,6 +93,10 @@ void Server::perform(Connection& connection, sched::RequestId request, AskModel&
 }
 
 void Server::perform(Connection& connection, sched::RequestId request, EncodeText& encode) {
+    if (revoked_) {
+        connection.send(error_packet(request, M4_E_VERIFY, *revoked_, 0), 0);
+        return;
+    }
     connection.begin(request);
     if (encode.text.size() > parts_.limits.inline_text_bytes) {
         wait_for_text(connection, request, encode.session);
@@ -104,6 +108,10 @@ void Server::perform(Connection& connection, sched::RequestId request, EncodeTex
 }
 
 void Server::perform(Connection& connection, sched::RequestId request, DecodeIds& decode) {
+    if (revoked_) {
+        connection.send(error_packet(request, M4_E_VERIFY, *revoked_, 0), 0);
+        return;
+    }
     const std::uint32_t vocabulary = parts_.text->vocabulary();
     const bool known =
         std::ranges::all_of(decode.ids, [&](std::uint32_t id) { return id < vocabulary; });

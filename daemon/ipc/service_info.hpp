@@ -9,7 +9,7 @@
 
 namespace m4::ipc {
 
-/// What the service is and serves; constant once it listens.
+/// What the service is and serves; constant once it listens, save model_state.
 struct ServiceInfo {
     std::string server_version;
     engine::DeviceReport device;
@@ -22,7 +22,11 @@ struct ServiceInfo {
     std::array<std::uint8_t, 32> digest{};
     std::array<std::uint8_t, 32> root{};
     std::array<std::uint8_t, 32> source_digest{};
-    std::string source;  ///< "device" or "folder"
+    std::string source;                 ///< "device" or "folder"
+    std::string signer;                 ///< as the kernel tells it; empty: a folder
+    std::uint64_t generation = 0;       ///< likewise; 0: a folder
+    bool development = false;           ///< a development key signed it
+    std::string model_state = "ready";  ///< or "revoked", "draining"
     std::uint64_t rollback_index = 0;
     std::uint64_t parameters = 0;
     std::uint64_t payload_bytes = 0;

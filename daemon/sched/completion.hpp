@@ -94,8 +94,15 @@ struct DeviceLost {
     std::string message;
 };
 
+/// The image is gone: nothing will be computed any more, but what needs no
+/// computing is answered (client is 0).
+struct ImageRevoked {
+    std::string message;
+};
+
 using Outcome = std::variant<Failure, Acknowledged, SessionState, SessionTable, Snapshot, Piece,
-                             GenerateFinished, ScoreRows, ScoreFinished, Tokens, Text, DeviceLost>;
+                             GenerateFinished, ScoreRows, ScoreFinished, Tokens, Text, DeviceLost,
+                             ImageRevoked>;
 
 struct Completion {
     ClientId client = 0;

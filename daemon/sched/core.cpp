@@ -25,6 +25,14 @@ std::uint64_t charge_of(const Outcome& outcome) {
     return 0;
 }
 
+/// Who only looks or lets go is served to the end.
+bool needs_engine(const Request& what) {
+    return !std::holds_alternative<ReadFigures>(what) &&
+           !std::holds_alternative<ListSessions>(what) &&
+           !std::holds_alternative<InspectSession>(what) &&
+           !std::holds_alternative<CloseSession>(what);
+}
+
 }  // namespace
 
 Core::Core(Backend& backend, const TextModel& text, const Limits& limits)
@@ -51,7 +59,7 @@ void Core::submit(ClientId client, RequestId request, Request what, Clock::time_
     if (found == clients_.end()) {
         return;
     }
-    if (lost_) {
+    if (lost_ && needs_engine(what)) {
         emit(client, request, *lost_);
         return;
     }
@@ -99,6 +107,8 @@ bool Core::step() {
             return false;
         }
         run(shares);
+    } catch (const trust::RevokedError& error) {
+        revoke(error.what());
     } catch (const engine::DeviceError& error) {
         lose_engine(M4_E_GPU_LOST, error.what());
     } catch (const std::exception& error) {
@@ -215,13 +225,24 @@ void Core::commit(const std::vector<Share>& shares, const std::vector<std::size_
     }
 }
 
-void Core::lose_engine(int code, const std::string& message) {
+void Core::fail_all(int code, const std::string& message) {
     lost_ = Failure{code, message, 0};
     for (const auto& work : works_) {
         emit(work->client(), work->request(), *lost_);
     }
     works_.clear();
+}
+
+void Core::lose_engine(int code, const std::string& message) {
+    fail_all(code, message);
     emit(0, 0, DeviceLost{message});
+}
+
+void Core::revoke(const std::string& message) {
+    if (!lost_) {
+        fail_all(M4_E_VERIFY, message);
+        emit(0, 0, ImageRevoked{message});
+    }
 }
 
 void Core::drop_finished() {

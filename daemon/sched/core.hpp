@@ -39,6 +39,8 @@ class Core {
     void cancel_all();
     /// From now on new requests are refused.
     void refuse_new() { refusing_ = true; }
+    /// The image was taken back: what runs and what comes fails with VERIFY.
+    void revoke(const std::string& message);
     /// The client has read replies that were charged so much.
     void delivered(ClientId client, std::uint64_t bytes);
 
@@ -88,6 +90,7 @@ class Core {
     void commit(const std::vector<Share>& shares, const std::vector<std::size_t>& row_counts,
                 std::span<const float> logits);
     void lose_engine(int code, const std::string& message);
+    void fail_all(int code, const std::string& message);
     /// Its client has so much to read that nothing more is computed for it.
     [[nodiscard]] bool paused(ClientId client) const;
     void drop_finished();

@@ -59,6 +59,10 @@ void Scheduler::refuse_new() {
     post(Refusing{});
 }
 
+void Scheduler::revoke(std::string message) {
+    post(Revoked{std::move(message)});
+}
+
 void Scheduler::delivered(ClientId client, std::uint64_t bytes) {
     if (bytes > 0) {
         post(Delivered{client, bytes});
@@ -157,6 +161,7 @@ void Scheduler::open(Core& core, Letter& letter) {
         void operator()(Cancelled& l) const { core.cancel(l.client, l.request); }
         void operator()(CancelledAll& /*l*/) const { core.cancel_all(); }
         void operator()(Refusing& /*l*/) const { core.refuse_new(); }
+        void operator()(Revoked& l) const { core.revoke(l.message); }
         void operator()(Delivered& l) const { core.delivered(l.client, l.bytes); }
     };
     std::visit(Opener{core}, letter);

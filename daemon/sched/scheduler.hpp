@@ -7,6 +7,7 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <variant>
 #include <vector>
@@ -45,6 +46,8 @@ class Scheduler {
     void cancel_all();
     /// New sessions and requests are refused from now on.
     void refuse_new();
+    /// The image was taken back: see Core::revoke.
+    void revoke(std::string message);
     /// Give back what completions of this client were charged.
     void delivered(ClientId client, std::uint64_t bytes);
 
@@ -71,12 +74,15 @@ class Scheduler {
     };
     struct CancelledAll {};
     struct Refusing {};
+    struct Revoked {
+        std::string message;
+    };
     struct Delivered {
         ClientId client;
         std::uint64_t bytes;
     };
-    using Letter =
-        std::variant<Joined, Left, Submitted, Cancelled, CancelledAll, Refusing, Delivered>;
+    using Letter = std::variant<Joined, Left, Submitted, Cancelled, CancelledAll, Refusing, Revoked,
+                                Delivered>;
 
     void post(Letter letter);
     void run(const BackendFactory& factory, const TextModel& text, const Limits& limits,

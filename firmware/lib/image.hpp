@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "file.hpp"
 #include "program.hpp"
 
 namespace m4::firmware {
@@ -96,6 +97,11 @@ class MappedImage {
 
     [[nodiscard]] const Image& image() const { return image_; }
     [[nodiscard]] std::span<const std::byte> payload() const;
+    /// All that is mapped: the manifest's span, then the payload.
+    [[nodiscard]] std::span<const std::byte> mapping() const { return {base_, mapped_bytes_}; }
+    /// The node's descriptor, which names the generation that is mapped; -1
+    /// for a folder. The image's own.
+    [[nodiscard]] int device_fd() const { return device_.get(); }
     /// Stored bytes of a tensor. `tensor` belongs to image().
     [[nodiscard]] std::span<const std::byte> bytes(const Tensor& tensor) const;
 
@@ -103,6 +109,7 @@ class MappedImage {
     MappedImage() = default;
     std::byte* base_ = nullptr;
     std::size_t mapped_bytes_ = 0;
+    UniqueFd device_;
     Image image_;
 };
 

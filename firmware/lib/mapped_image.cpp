@@ -213,7 +213,7 @@ MappedImage MappedImage::open_folder(const std::filesystem::path& folder,
 
 MappedImage MappedImage::open_device(const std::filesystem::path& node) {
     const std::string place = node.string();
-    const UniqueFd device(::open(place.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    UniqueFd device(::open(place.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (!device) {
         throw os_error(place, "open");
     }
@@ -244,17 +244,20 @@ MappedImage MappedImage::open_device(const std::filesystem::path& node) {
     result.base_ = reserve(result.mapped_bytes_, place);
     map_file(device, result.base_, result.mapped_bytes_, place);
     result.image_ = Image::parse({result.base_, manifest_bytes}, place);
+    result.device_ = std::move(device);
     return result;
 }
 
 MappedImage::MappedImage(MappedImage&& other) noexcept
     : base_(std::exchange(other.base_, nullptr)),
       mapped_bytes_(std::exchange(other.mapped_bytes_, 0)),
+      device_(std::move(other.device_)),
       image_(std::move(other.image_)) {}
 
 MappedImage& MappedImage::operator=(MappedImage&& other) noexcept {
     std::swap(base_, other.base_);
     std::swap(mapped_bytes_, other.mapped_bytes_);
+    std::swap(device_, other.device_);
     std::swap(image_, other.image_);
     return *this;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 /// The subcommands of m4fw. Each writes its result to standard output and
 /// throws firmware::Error where it fails; main.cpp turns that into one line
@@ -29,6 +30,7 @@ struct InspectOptions {
 
 struct VerifyOptions {
     std::filesystem::path folder;
+    std::vector<std::string> certificates;  ///< files; empty: the author is not checked
     bool json = false;
 };
 
@@ -37,6 +39,24 @@ struct OperatorsOptions {
     bool json = false;
 };
 
+struct KeygenOptions {
+    std::filesystem::path folder;
+    std::string common_name = "M4 development";
+    int days = 365;
+    int bits = 3072;
+    bool force = false;
+    bool json = false;
+};
+
+struct SignOptions {
+    std::filesystem::path folder;
+    std::string key;
+    std::string certificate;
+    bool json = false;
+};
+
+void keygen(const KeygenOptions& options);
+void sign(const SignOptions& options);
 void pack(const PackOptions& options);
 void inspect(const InspectOptions& options);
 void verify(const VerifyOptions& options);

@@ -5,6 +5,7 @@
 
 #include "commands.hpp"
 #include "lib/segment_name.hpp"
+#include "lib/signature.hpp"
 #include "print.hpp"
 
 namespace m4::tools {
@@ -78,7 +79,7 @@ ordered_json part_json(const Image& image, std::size_t index) {
             {"programs", programs}};
 }
 
-ordered_json image_json(const Image& image, bool with_tensors) {
+ordered_json image_json(const Image& image, std::size_t signature_bytes, bool with_tensors) {
     ordered_json parts = ordered_json::array();
     for (std::size_t i = 0; i < image.package().parts.size(); ++i) {
         parts.push_back(part_json(image, i));
@@ -97,6 +98,7 @@ ordered_json image_json(const Image& image, bool with_tensors) {
                            {"root", to_hex(image.root())},
                            {"manifest_bytes", image.manifest().manifest_bytes},
                            {"payload_bytes", image.payload_bytes()},
+                           {"signature_bytes", signature_bytes},
                            {"tensor_count", image.tensors().size()},
                            {"parts", parts},
                            {"segments", segments}};
@@ -155,8 +157,9 @@ void print_tensors(const Image& image) {
 void inspect(const InspectOptions& options) {
     const LoadedManifest loaded = load_manifest(options.folder);
     const Image& image = loaded.image;
+    const std::size_t signature_bytes = firmware::read_signature(options.folder.string()).size();
     if (options.json) {
-        std::cout << image_json(image, options.tensors).dump(2) << '\n';
+        std::cout << image_json(image, signature_bytes, options.tensors).dump(2) << '\n';
         return;
     }
     std::cout << "image " << image.name() << ' ' << image.version() << '\n'
@@ -164,6 +167,11 @@ void inspect(const InspectOptions& options) {
               << "  root           " << to_hex(image.root()) << '\n'
               << "  uuid           " << uuid_text(image) << '\n'
               << "  rollback index " << image.rollback_index() << '\n'
+              << "  signature      "
+              << (signature_bytes == 0
+                      ? "none"
+                      : count_text(signature_bytes) + " bytes; not checked, see m4fw verify --cert")
+              << '\n'
               << "  manifest       " << size_text(image.manifest().manifest_bytes) << '\n'
               << "  payload        " << size_text(image.payload_bytes()) << ", "
               << image.tensors().size() << " tensors; not read, see m4fw verify\n";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// m4fw: pack, inspect and verify firmware images. See m4fw.1.
+// m4fw: pack, sign, inspect and verify firmware images. See m4fw.1.
 #include <CLI/CLI.hpp>
 #include <iostream>
 
@@ -18,6 +18,8 @@ struct Options {
     InspectOptions inspect;
     VerifyOptions verify;
     OperatorsOptions operators;
+    KeygenOptions keygen;
+    SignOptions sign;
 };
 
 /// One line whatever a checkpoint's names hold.
@@ -67,6 +69,8 @@ void add_inspect(CLI::App& app, InspectOptions& options) {
 void add_verify(CLI::App& app, VerifyOptions& options) {
     CLI::App* command = app.add_subcommand("verify", "Check every byte of an image");
     command->add_option("folder", options.folder, "the image folder")->required();
+    command->add_option("--cert", options.certificates,
+                        "a certificate that may have signed it; repeat for several");
     command->add_flag("--json", options.json, "result as JSON");
     command->callback([&options] { verify(options); });
 }
@@ -78,8 +82,30 @@ void add_operators(CLI::App& app, OperatorsOptions& options) {
     command->callback([&options] { operators(options); });
 }
 
+void add_keygen(CLI::App& app, KeygenOptions& options) {
+    CLI::App* command = app.add_subcommand("keygen", "Make a signing key and its certificate");
+    command->add_option("--out", options.folder, "where m4.key and m4.crt go")->required();
+    command->add_option("--common-name", options.common_name,
+                        "whom the certificate names, default M4 development");
+    command->add_option("--days", options.days, "days it is valid, default 365");
+    command->add_option("--bits", options.bits, "of RSA: 3072 (default) or 4096")
+        ->check(CLI::IsMember({3072, 4096}));
+    command->add_flag("--force", options.force, "replace a key that is there");
+    command->add_flag("--json", options.json, "result as JSON");
+    command->callback([&options] { keygen(options); });
+}
+
+void add_sign(CLI::App& app, SignOptions& options) {
+    CLI::App* command = app.add_subcommand("sign", "Sign an image");
+    command->add_option("folder", options.folder, "the image folder")->required();
+    command->add_option("--key", options.key, "the private key, PEM")->required();
+    command->add_option("--cert", options.certificate, "its certificate, PEM or DER")->required();
+    command->add_flag("--json", options.json, "result as JSON");
+    command->callback([&options] { sign(options); });
+}
+
 int run(int argc, char** argv) {
-    CLI::App app("Pack, inspect and verify M4 firmware images", "m4fw");
+    CLI::App app("Pack, sign, inspect and verify M4 firmware images", "m4fw");
     Options options;
     app.set_version_flag("--version", M4_VERSION);
     app.require_subcommand(1);
@@ -87,6 +113,8 @@ int run(int argc, char** argv) {
     add_inspect(app, options.inspect);
     add_verify(app, options.verify);
     add_operators(app, options.operators);
+    add_keygen(app, options.keygen);
+    add_sign(app, options.sign);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

@@ -139,4 +139,11 @@ LoadedManifest load_manifest(const std::filesystem::path& folder) {
     return loaded;
 }
 
+void warn_if_expired(const firmware::Certificate& certificate) {
+    if (certificate.expired()) {
+        std::cerr << "m4fw: warning: " << certificate.place() << ": expired on "
+                  << certificate.not_after() << "; the kernel does not look at dates\n";
+    }
+}
+
 }  // namespace m4::tools

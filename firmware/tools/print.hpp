@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lib/image.hpp"
+#include "lib/signature.hpp"
 
 namespace m4::tools {
 
@@ -35,5 +36,8 @@ struct LoadedManifest {
     firmware::Image image;
 };
 [[nodiscard]] LoadedManifest load_manifest(const std::filesystem::path& folder);
+
+/// One line on standard error where the certificate's time is over.
+void warn_if_expired(const firmware::Certificate& certificate);
 
 }  // namespace m4::tools

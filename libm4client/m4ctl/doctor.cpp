@@ -80,6 +80,24 @@ Check check_source(const ModelInfo& m) {
                                    : " from a folder: m4d verified it, no kernel pins it"));
 }
 
+Check check_signer(const ModelInfo& m) {
+    if (m.signer[0] == '\0') {
+        return warn_unless(false, "signer", "nobody that the kernel checked");
+    }
+    return warn_unless(
+        m.development == 0, "signer",
+        std::string(m.signer) + (m.development == 0 ? "" : ", a DEVELOPMENT key: not for users"));
+}
+
+Check check_state(const ModelInfo& m) {
+    const std::string state = m.state;
+    if (state == "revoked") {
+        return {"state", Check::Result::kFail, "revoked: the kernel took the image back"};
+    }
+    return warn_unless(state.empty() || state == "ready", "state",
+                       state.empty() ? "not told" : state);
+}
+
 /// Runs one step; what it throws is a failed check and ends the examination.
 template <typename Step>
 bool examine(std::vector<Check>& checks, const char* name, Step&& step) {
@@ -108,7 +126,12 @@ std::vector<Check> examine_all(Global global) {
             const auto found = check_status(status(client));
             checks.insert(checks.end(), found.begin(), found.end());
         });
-        examine(checks, "image", [&] { checks.push_back(check_source(model_info(client))); });
+        examine(checks, "image", [&] {
+            const ModelInfo m = model_info(client);
+            checks.push_back(check_source(m));
+            checks.push_back(check_signer(m));
+            checks.push_back(check_state(m));
+        });
     }
     checks.push_back(check_device_node());
     return checks;

@@ -12,7 +12,11 @@ _m4ctl() {
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
-	--timeout | --max-tokens | --seed | --temperature | --top-k | --top-p | --stop | --ids | --top)
+	--store | --sysfs)
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		return
+		;;
+	--timeout | --name | --raise | --max-tokens | --seed | --temperature | --top-k | --top-p | --stop | --ids | --top)
 		return
 		;;
 	esac
@@ -21,7 +25,7 @@ _m4ctl() {
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		case $word in
-		--socket | --timeout) ((i++)) ;;
+		--socket | --timeout | --name | --store | --sysfs) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -40,12 +44,22 @@ _m4ctl() {
 	score) words="--ids --top $global" ;;
 	tokenize) words="--no-special $global" ;;
 	firmware)
+		local place='--name --store --sysfs'
 		case $action in
-		'') words="show verify $global" ;;
+		'') words="show verify stage list activate rollback load floor remove $global" ;;
 		verify)
 			mapfile -t COMPREPLY < <(compgen -d -- "$cur")
-			words=$global
+			words="--name --sysfs $global"
 			;;
+		stage)
+			mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+			words="$place $global"
+			;;
+		activate) words="latest --no-load --adopt $place $global" ;;
+		rollback) words="--no-load $place $global" ;;
+		load) words="--or-previous $place $global" ;;
+		floor) words="--raise $place $global" ;;
+		list | remove) words="$place $global" ;;
 		*) words=$global ;;
 		esac
 		;;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// m4ctl: ask and look after m4d, through libm4client alone. m4ctl(1) is the
-// contract; each command is one file.
+// m4ctl: ask and look after m4d, through libm4client alone, and the images it
+// serves, through the store and sysfs. m4ctl(1) is the contract; each command
+// is one file.
 #include <unistd.h>
 
 #include <cstdio>

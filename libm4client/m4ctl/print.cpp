@@ -204,6 +204,19 @@ void print_json(const nlohmann::json& value) {
     print_raw(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
+void print_warning(const std::string& words) {
+    const std::string line = "m4ctl: warning: " + printable(words, true) + "\n";
+    (void)std::fwrite(line.data(), 1, line.size(), stderr);
+}
+
+void warn_of_development(bool development) {
+    if (development) {
+        print_warning(
+            "THE IMAGE IS SIGNED BY A DEVELOPMENT KEY: whoever built the kernel module can make "
+            "images for it; not for users");
+    }
+}
+
 void print_raw(std::string_view text) {
     if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
         throw Failure(kExitFailed, "cannot write to standard output");

@@ -47,6 +47,11 @@ void print_table(const std::vector<Column>& columns,
 /// To stdout, one object on one line; bytes that are no UTF-8 become U+FFFD.
 void print_json(const nlohmann::json& value);
 
+/// To stderr, one line: "m4ctl: warning: ...".
+void print_warning(const std::string& words);
+/// Loud, where it is so: the image was signed by a key that is no secret.
+void warn_of_development(bool development);
+
 /// To stdout as it is, at once.
 void print_raw(std::string_view text);
 

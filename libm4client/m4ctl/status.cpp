@@ -14,6 +14,10 @@ nlohmann::json to_json(const Status& s) {
         {"device_name", s.device_name},
         {"driver_name", s.driver_name},
         {"driver_info", s.driver_info},
+        {"render_node", s.render_node},
+        {"drm_driver", s.drm_driver},
+        {"model_state", s.model_state},
+        {"development", s.development != 0},
         {"weights_import", s.weights_import},
         {"kv_cache_type", s.kv_cache_type},
         {"weight_bytes", s.weight_bytes},
@@ -31,6 +35,11 @@ nlohmann::json to_json(const Status& s) {
     };
 }
 
+std::string drm_words(const Status& s) {
+    return s.render_node[0] == '\0' ? "none: not a device of the kernel's"
+                                    : std::string(s.render_node) + ", " + s.drm_driver;
+}
+
 void print(const Status& s) {
     const std::string weights = size_text(s.weight_bytes) + " by " + s.weights_import + ", " +
                                 size_text(s.copied_bytes) + " copied";
@@ -40,8 +49,11 @@ void print(const Status& s) {
         {"service", std::string("m4d ") + s.server_version + ", up " +
                         time_text(s.uptime_ms * 1000) + ", ready after " +
                         time_text(s.start_to_ready_ms * 1000)},
+        {"image", std::string(s.model_state[0] != '\0' ? s.model_state : "state not told") +
+                      (s.development != 0 ? ", signed by a DEVELOPMENT key" : "")},
         {"device", s.device_name},
         {"driver", std::string(s.driver_name) + " " + s.driver_info},
+        {"DRM", drm_words(s)},
         {"weights", weights},
         {"KV cache", kv},
         {"tokens", std::to_string(s.tokens_prompt) + " prompt, " +
@@ -59,6 +71,7 @@ void add_status(CLI::App& app, const Global& global, Action& action) {
     command->callback([&global, &action] {
         action = [&global] {
             const Status now = status(connect(global));
+            warn_of_development(now.development != 0);
             if (global.json) {
                 print_json(to_json(now));
             } else {

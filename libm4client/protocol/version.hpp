@@ -11,7 +11,7 @@ namespace m4::protocol {
 /// Peers of different majors refuse each other in the hello.
 inline constexpr std::uint16_t kVersionMajor = 1;
 /// Additions an older peer may ignore.
-inline constexpr std::uint16_t kVersionMinor = 0;
+inline constexpr std::uint16_t kVersionMinor = 1;
 /// Feature bits this code knows; a bit is in force when both sides offer it.
 inline constexpr std::uint64_t kFeatures = 0;
 

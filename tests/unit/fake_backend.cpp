@@ -151,6 +151,9 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks) 
     if (lost_) {
         throw engine::DeviceError("the fake device is lost");
     }
+    if (revoked_) {
+        throw trust::RevokedError("the fake image is revoked");
+    }
     logits_.clear();
     StepRecord record;
     std::set<const engine::Sequence*> seen;

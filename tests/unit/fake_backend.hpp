@@ -105,6 +105,8 @@ class FakeBackend final : public sched::Backend {
 
     /// The next step throws DeviceError. Any thread.
     void lose() { lost_ = true; }
+    /// The next step throws RevokedError. Any thread.
+    void revoke() { revoked_ = true; }
     [[nodiscard]] const std::vector<StepRecord>& steps() const { return steps_; }
 
    private:
@@ -112,6 +114,7 @@ class FakeBackend final : public sched::Backend {
     FakeOptions options_;
     std::uint32_t used_tokens_ = 0;
     std::atomic<bool> lost_ = false;
+    std::atomic<bool> revoked_ = false;
     std::vector<float> logits_;
     std::vector<StepRecord> steps_;
 };

@@ -1,49 +1,23 @@
 // SPDX-License-Identifier: MIT
 // The tool as a user runs it: exit codes, one line a failure, JSON.
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 
-#include <algorithm>
-#include <array>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "image_samples.hpp"
 #include "lib/image.hpp"
-#include "skip.hpp"
-#include "temp_folder.hpp"
+#include "run_tool.hpp"
 #include "tiny_model.hpp"
 
 using namespace m4::test;
 
 namespace {
 
-struct Ran {
-    int status = -1;
-    std::string out;
-    std::string err;
-};
-
-/// Arguments are this file's own text: nothing in them needs quoting.
 Ran m4fw(const std::string& arguments) {
-    const TempFolder temp;
-    const std::string command = build_root() + "/bin/m4fw " + arguments + " >" +
-                                (temp / "out").string() + " 2>" + (temp / "err").string();
-    const int status = std::system(command.c_str());
-    const auto text = [&](const char* name) {
-        const auto bytes = read_file(temp / name);
-        return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    };
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text("out"), text("err")};
+    return run_tool("m4fw", arguments);
 }
 
-/// One line that begins as all of them do.
 void check_failure(const Ran& ran, int status, const std::string& part) {
-    CAPTURE(ran.err);
-    CHECK(ran.status == status);
-    CHECK(ran.err.starts_with("m4fw: "));
-    CHECK(std::count(ran.err.begin(), ran.err.end(), '\n') == 1);
-    CHECK(contains(ran.err, part));
+    check_failure_of("m4fw", ran, status, part);
 }
 
 }  // namespace

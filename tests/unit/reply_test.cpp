@@ -71,6 +71,33 @@ TEST_CASE("a long session list is cut, and says so") {
     CHECK(list->entries()->size() >= 256);
 }
 
+TEST_CASE("whose the image is, how it stands, and the device's node reach the client") {
+    ipc::ServiceInfo info;
+    info.signer = "CN=M4 release 0123abcd";
+    info.generation = 3;
+    info.development = true;
+    info.model_state = "draining";
+    info.device.render_node = "/dev/dri/renderD128";
+    info.device.drm_driver = "msm 1.12.0";
+    const auto model = ipc::model_packet(7, info);
+    const auto decoded_model = protocol::decode(model.bytes);
+    REQUIRE(decoded_model.frame != nullptr);
+    const auto* reply = decoded_model.frame->body_as_ModelInfoReply();
+    CHECK(protocol::text_of(reply->signer()) == info.signer);
+    CHECK(reply->generation() == 3);
+    CHECK(reply->development());
+    CHECK(protocol::text_of(reply->state()) == "draining");
+
+    const auto packet = ipc::status_packet(8, info, {}, {});
+    const auto decoded = protocol::decode(packet.bytes);
+    REQUIRE(decoded.frame != nullptr);
+    const auto* status = decoded.frame->body_as_StatusReply();
+    CHECK(protocol::text_of(status->model_state()) == "draining");
+    CHECK(status->development());
+    CHECK(protocol::text_of(status->render_node()) == "/dev/dri/renderD128");
+    CHECK(protocol::text_of(status->drm_driver()) == "msm 1.12.0");
+}
+
 TEST_CASE("an error's text is cut to fit") {
     const auto packet = ipc::error_packet(0, M4_E_BUSY, std::string(200'000, 'e'), 250);
     const auto decoded = protocol::decode(packet.bytes);

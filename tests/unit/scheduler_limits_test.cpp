@@ -223,6 +223,34 @@ TEST_CASE("the loss of the device ends everything that runs") {
     CHECK(bench.only<Failure>(bench.ask(3, sched::CreateSession{})).code == M4_E_GPU_LOST);
 }
 
+TEST_CASE("a lost image ends what computes, and what only looks goes on") {
+    Bench bench;
+    const auto session = bench.session(1, "abc");
+    const auto request = bench.generate(1, session, 0);
+    const auto score = bench.ask(2, sched::Score{{5, 6, 7}, 0});
+    SUBCASE("found by a step, whose results are not used") {
+        bench.backend.revoke();
+        bench.step();
+    }
+    SUBCASE("told from outside, twice") {
+        bench.core.revoke("the fake image is revoked");
+        bench.core.revoke("again");
+        CHECK(!bench.step());
+    }
+    CHECK(bench.of(request).size() == 1);
+    CHECK(bench.only<Failure>(request).code == M4_E_VERIFY);
+    CHECK(bench.only<Failure>(request).message == "the fake image is revoked");
+    CHECK(bench.only<Failure>(score).code == M4_E_VERIFY);
+    CHECK(bench.only<sched::ImageRevoked>(0).message == "the fake image is revoked");
+    CHECK(!bench.step());
+    CHECK(bench.only<Failure>(bench.ask(3, sched::CreateSession{})).code == M4_E_VERIFY);
+    CHECK(bench.only<Failure>(bench.generate(1, session, 5)).code == M4_E_VERIFY);
+    CHECK(bench.only<sched::Snapshot>(bench.ask(1, sched::ReadFigures{})).sessions == 1);
+    CHECK(bench.only<sched::SessionTable>(bench.ask(1, sched::ListSessions{})).rows.size() == 1);
+    (void)bench.only<sched::Acknowledged>(bench.ask(1, sched::CloseSession{session}));
+    CHECK(bench.only<sched::Snapshot>(bench.ask(1, sched::ReadFigures{})).sessions == 0);
+}
+
 TEST_CASE("a stopping service refuses what is new and ends what runs") {
     Bench bench;
     const auto session = bench.session(1, "abc");

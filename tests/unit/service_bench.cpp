@@ -67,6 +67,7 @@ void Service::run(const ServiceOptions& options, std::promise<void>& ready) {
         return made;
     };
     sched::Scheduler scheduler(factory, text, options.sched, completions);
+    scheduler_ = &scheduler;
     ipc::Server::Parts parts;
     parts.loop = loop.get();
     parts.scheduler = &scheduler;

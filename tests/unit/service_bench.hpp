@@ -18,6 +18,7 @@
 #include "ipc/limits.hpp"
 #include "protocol/codec.hpp"
 #include "sched/limits.hpp"
+#include "sched/scheduler.hpp"
 #include "temp_folder.hpp"
 
 namespace m4::test {
@@ -44,12 +45,17 @@ class Service {
     /// The loop's exit code; waits for the end.
     int exit_code();
     void lose_device() { backend_->lose(); }
+    /// As a step finds it.
+    void lose_image() { backend_->revoke(); }
+    /// As the watch of sysfs finds it, nothing running.
+    void revoke_image(std::string why) { scheduler_->revoke(std::move(why)); }
 
    private:
     void run(const ServiceOptions& options, std::promise<void>& ready);
 
     TempFolder folder_;
     FakeBackend* backend_ = nullptr;  ///< the engine thread's
+    sched::Scheduler* scheduler_ = nullptr;
     int drain_fd_;
     std::promise<int> exit_code_promise_;
     std::shared_future<int> exit_code_;

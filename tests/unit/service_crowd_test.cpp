@@ -183,6 +183,46 @@ TEST_CASE("a lost device is told to all, and the loop ends with its code") {
     CHECK(service.exit_code() == 4);
 }
 
+TEST_CASE("a lost image fails requests with VERIFY; the service stays and says so") {
+    auto gate = std::make_shared<test::Gate>();
+    ServiceOptions options;
+    options.backend.gate = gate;
+    Service service(options);
+    RawClient client(service);
+    const auto session = client.prepare("abc");
+    const auto state = [](RawClient& who) {
+        const auto reply = who.expect<wire::StatusReply>(who.ask_status());
+        return std::string(protocol::text_of(reply.frame().body_as_StatusReply()->model_state()));
+    };
+    CHECK(state(client) == "ready");
+    SUBCASE("while it computes") {
+        gate->close();
+        const auto request = client.ask_generate(session, 0);
+        gate->await_arrival();
+        service.lose_image();
+        gate->open();
+        client.expect_error(request, M4_E_VERIFY);
+    }
+    SUBCASE("idle") {
+        service.revoke_image("the kernel revoked the image");
+        test::eventually([&] { return state(client) == "revoked"; });
+    }
+    client.expect_error(client.ask_generate(session, 1), M4_E_VERIFY);
+    client.expect_error(client.ask_append(session, "more"), M4_E_VERIFY);
+    const auto detokenize = client.ask([&](protocol::Encoder& e) {
+        const auto bulk = e.put_ids(std::vector<std::uint32_t>{70});
+        return wire::CreateDetokenizeRequest(e.builder(), bulk);
+    });
+    client.expect_error(detokenize, M4_E_VERIFY);
+    RawClient newcomer(service);
+    CHECK(state(newcomer) == "revoked");
+    const auto model = newcomer.expect<wire::ModelInfoReply>(newcomer.ask(
+        [](protocol::Encoder& e) { return wire::CreateModelInfoRequest(e.builder()); }));
+    CHECK(protocol::text_of(model.frame().body_as_ModelInfoReply()->state()) == "revoked");
+    service.drain();
+    CHECK(service.exit_code() == 0);
+}
+
 TEST_CASE("at the end running requests are cancelled, and the socket goes") {
     ServiceOptions options;
     options.backend.context_length = 1'000'000;

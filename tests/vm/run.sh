@@ -1,96 +1,220 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# tests/vm/run.sh BUILD [CASE-PATTERN]: run the kernel module, and with it the
-# whole system, in a Debian guest under QEMU. Prints each case and closes with
-# "N passed, N failed, N skipped". Kernel code runs nowhere else.
+# tests/vm/run.sh BUILD [--kind KIND[,KIND...]] [CASE-PATTERN]: run the kernel
+# module, and with it the whole system, in guests under QEMU. Prints each case
+# behind the guest's kind and closes with "N passed, N failed, N skipped".
+# Kernel code runs nowhere else.
 #
-# BUILD is a build tree; what it holds of m4d, m4ctl and m4fw goes into the
-# guest. CASE-PATTERN picks files of guest/ (say '40*'). Everything this makes
-# lies in BUILD/vm: console.log, results.txt, the staged artifacts.
+# BUILD is a build tree; what it holds of m4d, m4ctl and m4fw goes into guests
+# that have systemd. The kinds are in kernels.sh; CASE-PATTERN picks files of
+# guest/ (say '40*'). Everything this makes lies in BUILD/vm, and for each kind
+# in BUILD/vm/KIND: console.log, results.txt, the module.
 #
-#   M4_VM_TIMEOUT   seconds for the whole guest (default 1500)
-#   M4_CACHE_DIR    see build-guest.sh
+#   M4_VM_TIMEOUT   seconds for one guest (default 1500)
+#   M4_VM_REFRESH   take the kernels that Debian offers today
+#   M4_CACHE_DIR    see kernels.sh
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-mkdir -p "${1:?usage: run.sh BUILD [CASE-PATTERN]}"
+# shellcheck source=tests/vm/kernels.sh
+. "$here/kernels.sh"
+
+usage="usage: run.sh BUILD [--kind KIND[,KIND...]] [CASE-PATTERN]"
+mkdir -p "${1:?$usage}"
 build=$(cd "$1" && pwd)
-pattern=${2:-[0-9]*}
+shift
+wanted=$default_kinds
+pattern='*'
+while [ $# -gt 0 ]; do
+	case $1 in
+	--kind)
+		wanted=${2:?$usage}
+		shift
+		;;
+	*) pattern=$1 ;;
+	esac
+	shift
+done
+IFS=, read -ra wanted <<<"$wanted"
+for kind in "${wanted[@]}"; do kind_row "$kind"; done
+
 vm=$build/vm
 stage=$vm/stage
 limit=${M4_VM_TIMEOUT:-1500}
 
-headers=$(find /lib/modules -maxdepth 2 -name build -path '*-cloud-amd64/*' | sort -V | tail -n 1)
-if [ -z "$headers" ]; then
-	echo "run.sh: no linux-headers-cloud-amd64 on this machine" >&2
-	exit 1
-fi
-release=$(basename "$(dirname "$headers")")
-guest=$("$here/build-guest.sh" "$release")
+# What no run has made before; its minutes are not those of the tests.
+for kind in "${wanted[@]}"; do
+	"$here/build-kernel.sh" "$kind" >/dev/null
+	"$here/build-guest.sh" "$kind" >/dev/null
+done
 
+start=$SECONDS
 rm -rf "$vm"
-mkdir -p "$stage/guest" "$vm/keys"
+mkdir -p "$stage" "$vm/keys"
 
 # A development key made on the spot: the module trusts it, the images carry it.
 openssl req -x509 -newkey rsa:3072 -nodes -sha256 -days 30 \
 	-subj "/CN=M4 development" -keyout "$vm/keys/dev.key" \
 	-out "$vm/keys/dev.crt" 2>"$vm/keys/openssl.log"
-
-make -s -C "$root/kmod" KDIR="$headers" BUILD="$build/kmod" \
-	M4_DEV_CERT="$vm/keys/dev.crt" modules >"$vm/kmod.log" 2>&1 || {
-	cat "$vm/kmod.log" >&2
-	exit 1
-}
-cp "$build/kmod/m4.ko" "$stage/"
-
-cp "$here"/guest/main.sh "$here"/guest/lib.sh "$stage/guest/"
-find "$here/guest" -name "$pattern.sh" -exec cp {} "$stage/guest/" \;
-cc -static -O1 -Wall -Wextra -o "$stage/guest/m4_map_test" "$here/guest/m4_map_test.c"
-
 "$here/make-images.sh" "$stage" "$vm/keys"
 "$here/stage-system.sh" "$build" "$stage"
+echo "# images and system staged in $((SECONDS - start)) s"
 
-mib=$(($(du -sm "$stage" | cut -f 1) * 5 / 4 + 32))
-mke2fs -q -t ext4 -m 0 -d "$stage" "$vm/artifacts.img" "${mib}M" >"$vm/mke2fs.log" 2>&1
+has() { [[ " $has " == *" $1 "* ]]; }
 
-: >"$vm/results.txt"
-# snapshot=on: the guest's writes go to a file that QEMU deletes.
-TMPDIR=$vm timeout --foreground -k 10 "$limit" qemu-system-x86_64 \
-	-accel tcg -M q35 -cpu max,cx16=off -smp 2 -m 2G \
-	-nodefaults -no-reboot -display none \
-	-kernel "$guest/vmlinuz" -initrd "$guest/initrd" \
-	-append "console=ttyS0 root=/dev/vda rw panic=-1 systemd.show_status=0 systemd.unit=multi-user.target" \
-	-drive "file=$guest/root.img,format=raw,if=virtio,snapshot=on" \
-	-drive "file=$vm/artifacts.img,format=raw,if=virtio,readonly=on" \
-	-serial "file:$vm/console.log" \
-	-device virtio-serial \
-	-chardev "file,id=results,path=$vm/results.txt" \
-	-device virtserialport,chardev=results,name=m4.results \
-	-device virtio-rng >"$vm/qemu.log" 2>&1 &
-qemu=$!
-trap 'kill "$qemu" 2>/dev/null || true' EXIT
-tail -f -n +1 --pid="$qemu" "$vm/results.txt" | sed -u "/^done$/d"
-status=0
-wait "$qemu" || status=$?
-trap - EXIT
+# chosen FILE: may this case file run on the present kind?
+chosen() {
+	local name=${1##*/} need one
+	local -a patterns
+	# shellcheck disable=SC2053 # the pattern is meant as one
+	[[ ${name%.sh} == $pattern || $name == $pattern ]] || return 1
+	while read -r need; do
+		has "$need" || return 1
+	done < <(sed -n 's/^# needs: //p' "$1" | tr ' ' '\n')
+	IFS=, read -ra patterns <<<"$cases"
+	for one in "${patterns[@]}"; do
+		# shellcheck disable=SC2053
+		[[ $name != $one ]] || return 0
+	done
+	return 1
+}
+
+# stage_kind DIR: the module, the cases and their programs, kind.env.
+stage_kind() {
+	local dir=$1 file word kdir cc=cc
+	local -a kbuild
+	[ "$arch" = amd64 ] || cc=aarch64-linux-gnu-gcc
+	kdir=$("$here/build-kernel.sh" "$kind")/kdir
+	read -ra kbuild <<<"$(kbuild_arch "$arch")"
+	# Objects beside copies of the sources: Linux 6.12 knows no other way.
+	mkdir -p "$dir/src/firmware"
+	cp -r "$root/kmod" "$dir/src/"
+	cp -r "$root"/firmware/include "$root"/firmware/*.[ch] "$dir/src/firmware/"
+	make -s -C "$dir/src/kmod" "${kbuild[@]}" KDIR="$kdir" BUILD="$dir/src/kmod" \
+		M4_DEV_CERT="$vm/keys/dev.crt" modules >"$dir/kmod.log" 2>&1 || {
+		cat "$dir/kmod.log"
+		return 1
+	}
+	cp "$dir/src/kmod/m4.ko" "$stage/"
+
+	rm -rf "$stage/guest"
+	mkdir "$stage/guest"
+	cp "$here"/guest/main.sh "$here"/guest/lib.sh "$stage/guest/"
+	for file in "$here"/guest/[0-9]*.sh; do
+		if chosen "$file"; then cp "$file" "$stage/guest/"; fi
+	done
+	for file in "$here"/guest/*.c; do
+		$cc -static -O1 -Wall -Wextra -I"$root/kmod/include/uapi" \
+			-o "$stage/guest/$(basename "$file" .c)" "$file" || return 1
+	done
+	# Modules that only tests load.
+	if [ -e "$here/guest/kmod/Kbuild" ]; then
+		cp -r "$here/guest/kmod" "$dir/src/test-kmod"
+		make -s -C "$kdir" "${kbuild[@]}" M="$dir/src/test-kmod" \
+			KBUILD_EXTRA_SYMBOLS="$dir/src/kmod/Module.symvers" \
+			modules >"$dir/test-kmod.log" 2>&1 || {
+			cat "$dir/test-kmod.log"
+			return 1
+		}
+		cp "$dir"/src/test-kmod/*.ko "$stage/guest/"
+	fi
+	{
+		echo "KIND=$kind"
+		echo "ARCH=$arch"
+		echo "MEM_MIB=$mib"
+		for word in $features; do
+			if has "$word"; then echo "HAS_${word^^}=1"; else echo "HAS_${word^^}=0"; fi
+		done
+		if has debug; then echo IS_DEBUG=1; else echo IS_DEBUG=0; fi
+	} >"$stage/kind.env"
+	mke2fs -q -t ext4 -m 0 -d "$stage" "$dir/artifacts.img" \
+		"$(($(du -sm "$stage" | cut -f 1) * 5 / 4 + 64))M" >"$dir/mke2fs.log" 2>&1
+}
+
+# guest DIR: sets qemu, the command line of the present kind.
+guest() {
+	local dir=$1 boot disks append
+	boot=$("$here/build-kernel.sh" "$kind")
+	disks=$("$here/build-guest.sh" "$kind")
+	append="root=/dev/vda rw panic=-1 systemd.show_status=0 systemd.unit=multi-user.target"
+	case $arch in
+	amd64)
+		qemu=(qemu-system-x86_64 -M q35 -cpu "max,cx16=off")
+		append="console=ttyS0 $append"
+		;;
+	arm64)
+		qemu=(qemu-system-aarch64 -M virt -cpu cortex-a72)
+		append="console=ttyAMA0 $append"
+		;;
+	esac
+	if has iommu; then
+		qemu+=(-device intel-iommu)
+		append+=" intel_iommu=on iommu.strict=1"
+	fi
+	if has edu; then qemu+=(-device "edu,dma_mask=0xffffffff"); fi
+	if has debug; then append+=" page_poison=1 slub_debug=FZPU kmemleak=on"; fi
+	# snapshot=on: the guest's writes go to a file that QEMU deletes.
+	qemu+=(-accel tcg -smp 2 -m "$mib"
+		-nodefaults -no-reboot -display none
+		-kernel "$boot/vmlinuz" -initrd "$boot/initrd" -append "$append"
+		-drive "file=$disks/root.img,format=raw,if=virtio,snapshot=on"
+		-drive "file=$dir/artifacts.img,format=raw,if=virtio,readonly=on"
+		-drive "file=$boot/modules.img,format=raw,if=virtio,snapshot=on"
+		-serial "file:$dir/console.log"
+		-device virtio-serial
+		-chardev "file,id=results,path=$dir/results.txt"
+		-device "virtserialport,chardev=results,name=m4.results"
+		-device virtio-rng)
+}
+
+pid=
+trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true' EXIT
+
+report() { tee -a "$vm/results.txt"; }
+
+# run_kind: runs the present kind's guest; each report bears its name.
+run_kind() {
+	local dir=$vm/$kind status=0 begun=$SECONDS
+	local -a qemu
+	mkdir "$dir"
+	if ! stage_kind "$dir"; then
+		echo "not ok $kind: the guest's disk was not made" | report
+		return
+	fi
+	guest "$dir"
+	: >"$dir/results.txt"
+	TMPDIR=$dir timeout --foreground -k 10 "$limit" "${qemu[@]}" >"$dir/qemu.log" 2>&1 &
+	pid=$!
+	tail -f -n +1 --pid="$pid" "$dir/results.txt" |
+		sed -uE "/^done$/d; s/^(ok|not ok|skip|#) /\1 $kind: /" | report
+	wait "$pid" || status=$?
+	pid=
+	if ! grep -qx 'done' "$dir/results.txt"; then
+		{
+			sed 's/^/# /' "$dir/qemu.log"
+			tail -n 40 "$dir/console.log" | sed 's/^/# /'
+			case $status in
+			124 | 137) echo "not ok $kind: guest: not done after $limit s" ;;
+			*) echo "not ok $kind: guest: ended early (QEMU's status $status)" ;;
+			esac
+		} | report
+	fi
+	echo "# $kind took $((SECONDS - begun)) s" | report
+	rm -f "$dir/artifacts.img"
+}
+
+for kind in "${wanted[@]}"; do
+	kind_row "$kind"
+	run_kind
+done
 
 count() { grep -c "^$1 " "$vm/results.txt" || true; }
-passed=$(count ok)
 failed=$(count 'not ok')
-skipped=$(count skip)
-if ! grep -qx 'done' "$vm/results.txt"; then
-	failed=$((failed + 1))
-	case $status in
-	124 | 137) echo "not ok guest: not done after $limit s" ;;
-	*) echo "not ok guest: ended early (QEMU's status $status)" ;;
-	esac
-	cat "$vm/qemu.log"
-	tail -n 40 "$vm/console.log"
-fi
 if [ "$failed" -ne 0 ]; then
 	echo "failed:"
-	grep '^not ok' "$vm/results.txt" || true
-	echo "console: ${vm#"$PWD"/}/console.log"
+	grep '^not ok' "$vm/results.txt"
+	echo "consoles: ${vm#"$PWD"/}/KIND/console.log"
 fi
-echo "$passed passed, $failed failed, $skipped skipped"
+grep -E '^# [^ :]+ took [0-9]+ s$' "$vm/results.txt" || true
+echo "$(count ok) passed, $failed failed, $(count skip) skipped"
 [ "$failed" -eq 0 ]

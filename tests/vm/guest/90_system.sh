@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# needs: systemd
 # The whole of it: an app's first connection makes systemd start m4d, which
 # answers from the weights that the module verified and pinned.
 # shellcheck shell=bash disable=SC1091,SC2154

@@ -3,6 +3,11 @@
 # Runs every case file of the guest and sends the reports to the host, whose
 # run.sh waits for the last line, "done".
 cd /m4/guest || exit 1
+# What this kind of guest is and has, for the cases too: KIND, ARCH, HAS_...
+set -a
+# shellcheck disable=SC1091
+. /m4/kind.env
+set +a
 # shellcheck source=tests/vm/guest/lib.sh
 . ./lib.sh
 
@@ -21,8 +26,23 @@ for file in [0-9]*.sh; do
 	echo "# $file took $((SECONDS - start)) s" >&3
 done
 
+# What the module allocated and forgot; kmemleak wants things some seconds old.
+if [ "$IS_DEBUG" = 1 ]; then
+	[ ! -d /sys/module/m4 ] || rmmod m4
+	echo scan >/sys/kernel/debug/kmemleak
+	sleep 6
+	echo scan >/sys/kernel/debug/kmemleak
+	cat /sys/kernel/debug/kmemleak >/run/leaks
+	if grep -qE '\[m4\]|comm "kworker.*m4_' /run/leaks; then
+		sed 's/^/# /' /run/leaks >&3
+		echo "not ok kmemleak: $(grep -m 1 -E '\[m4\]' /run/leaks)" >&3
+	else
+		echo "ok kmemleak: nothing of m4's is lost" >&3
+	fi
+fi
+
 # Any complaint of the kernel fails the run, whoever caused it.
-complaints='WARNING:|BUG:|KASAN|Oops|[Cc]all [Tt]race|possible (circular|recursive)|general protection|INFO: task|rcu:.*stall'
+complaints='WARNING:|BUG:|KASAN|UBSAN|DMA-API|ODEBUG|suspicious RCU|Oops|[Cc]all [Tt]race|possible (circular|recursive)|general protection|INFO: task|rcu:.*stall'
 if dmesg | grep -E "$complaints" >/run/complaints; then
 	sed 's/^/# /' /run/complaints >&3
 	echo "not ok kernel log: $(head -n 1 /run/complaints)" >&3

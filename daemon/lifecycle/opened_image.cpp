@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "lifecycle/opened_image.hpp"
+
+#include <systemd/sd-daemon.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <utility>
+
+#include "lib/error.hpp"
+
+namespace m4::lifecycle {
+namespace {
+
+OpenedImage open_device(const std::filesystem::path& node) {
+    // Should another generation become current while we look, it is opened
+    // instead; if that goes on we serve what we have.
+    constexpr int kAttempts = 3;
+    for (int attempt = 1;; ++attempt) {
+        firmware::MappedImage mapped = firmware::MappedImage::open_device(node);
+        trust::KernelImage kernel(mapped.device_fd());
+        const std::string digest = firmware::to_hex(mapped.image().digest());
+        if (kernel.digest() != digest) {
+            throw firmware::Error(
+                node.string(), "shows an image of digest " + digest + ", not " + kernel.digest());
+        }
+        if (kernel.vouched() || attempt == kAttempts ||
+            judge(kernel, kernel.current()) != trust::Change::newer) {
+            return {std::move(mapped), std::move(kernel)};
+        }
+    }
+}
+
+OpenedImage open_folder(const std::filesystem::path& folder) {
+    std::atomic<std::uint64_t> shown{0};
+    firmware::MappedImage mapped = firmware::MappedImage::open_folder(
+        folder, [&shown](std::uint64_t done_bytes, std::uint64_t total_bytes) {
+            const std::uint64_t percent =
+                done_bytes * 100 / std::max<std::uint64_t>(total_bytes, 1);
+            // Several threads report; each tenth is told once.
+            std::uint64_t before = shown.load();
+            while (percent >= before + 10) {
+                if (shown.compare_exchange_weak(before, percent)) {
+                    (void)sd_notifyf(0, "STATUS=Verifying the image: %u %%\nEXTEND_TIMEOUT_USEC=%u",
+                                     static_cast<unsigned>(percent), 60'000'000U);
+                    return;
+                }
+            }
+        });
+    return {std::move(mapped), std::nullopt};
+}
+
+std::vector<std::byte> tokenizer_section(const OpenedImage& opened) {
+    const std::uint32_t tensor = opened.backbone().tokenizer_tensor;
+    const auto bytes = opened.mapped.bytes(opened.mapped.image().tensors().at(tensor));
+    return {bytes.begin(), bytes.end()};
+}
+
+}  // namespace
+
+const firmware::Part& OpenedImage::backbone() const {
+    for (const firmware::Part& part : mapped.image().package().parts) {
+        if (part.kind == firmware::PartKind::backbone) {
+            return part;
+        }
+    }
+    throw firmware::Error(std::string(mapped.image().name()), "the image has no backbone");
+}
+
+std::string OpenedImage::lost_text() const {
+    return kernel ? trust::revoked_text(kernel->current())
+                  : std::string("the image's files changed under us");
+}
+
+OpenedImage open_image(const std::filesystem::path& folder,
+                       const std::filesystem::path& device_node) {
+    return folder.empty() ? open_device(device_node) : open_folder(folder);
+}
+
+OwnedTokenizer::OwnedTokenizer(const OpenedImage& opened)
+    : section_(tokenizer_section(opened)),
+      tokenizer_(section_, std::string(opened.mapped.image().name()) + ": tokeniser") {}
+
+}  // namespace m4::lifecycle
