@@ -6,10 +6,10 @@ JOBS ?= $(shell nproc)
 CMAKE_BUILD = cmake --build $(BUILD) --parallel $(JOBS)
 
 .PHONY: help deps deps-test deps-vm deps-lint deps-nano build demo test vm-test kmod kmod-dev \
-	check-asan check-tsan abi-check lint fmt nano install clean
+	vm-test-stock vm-test-debug vm-test-arm64 check-asan check-tsan fuzz-smoke deps-fuzz abi-check lint fmt nano install clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 deps: ## install what building and running needs (Debian 12 packages)
 	@packaging/install-deps.sh build
@@ -23,6 +23,9 @@ deps-vm:
 deps-lint:
 	@packaging/install-deps.sh build test vm lint
 
+deps-fuzz:
+	@packaging/install-deps.sh build fuzz
+
 deps-nano:
 	@packaging/install-deps.sh nano
 
@@ -33,15 +36,26 @@ build: deps ## build everything into build/
 demo: build ## a story from the default image, through every layer but the kernel's
 	@packaging/demo.sh $(BUILD)
 
-test: deps-test ## build, then run every test that needs no virtual machine
+test: deps-vm ## build, then run every test that takes seconds, and m4.ko in one small guest
 	@cmake --preset default -DM4_TESTS=ON >/dev/null
 	@$(CMAKE_BUILD)
 	@tests/run.sh $(BUILD)
 
-vm-test: deps-vm ## the kernel module and the whole system in a Debian guest (QEMU)
+vm-test: deps-vm ## the kernel module and the whole system in Debian guests (QEMU)
 	@cmake --preset default >/dev/null
 	@$(CMAKE_BUILD)
 	@tests/vm/run.sh $(BUILD)
+
+vm-test-stock: deps-vm ## the kernel module alone, in one small guest
+	@tests/vm/run.sh $(BUILD) --kind stock
+
+vm-test-debug: deps-vm ## the same under KASAN, lockdep, kmemleak and fault injection
+	@packaging/install-deps.sh vm-debug
+	@tests/vm/run.sh $(BUILD) --kind debug-6.1
+
+vm-test-arm64: deps-vm ## the same, cross-built, on an emulated arm64
+	@packaging/install-deps.sh vm-arm64
+	@tests/vm/run.sh $(BUILD) --kind arm64-6.1
 
 kmod: deps-vm ## build m4.ko against the newest installed Debian headers
 	@$(MAKE) -C kmod
@@ -61,6 +75,9 @@ check-asan: deps-test ## the tests under AddressSanitizer and UBSan
 check-tsan: deps-test ## the tests under ThreadSanitizer
 	@cmake --preset tsan >/dev/null && cmake --build build-tsan --parallel $(JOBS)
 	@tests/run.sh build-tsan unit
+
+fuzz-smoke: deps-fuzz ## a million hostile manifests under libFuzzer, ASan and UBSan
+	@JOBS=$(JOBS) tests/fuzz/smoke.sh build-fuzz $(FUZZ_RUNS)
 
 abi-check: deps-test ## exported symbols and the installed package of libm4client
 	@cmake --preset default -DM4_TESTS=ON >/dev/null
@@ -82,5 +99,5 @@ install: build ## install under DESTDIR and PREFIX
 	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))
 
 clean: ## remove what was built
-	@rm -rf build build-asan build-tsan
+	@rm -rf build build-asan build-tsan build-fuzz
 	@$(MAKE) -s -C kmod clean

@@ -13,6 +13,7 @@ namespace {
 constexpr int kExitUsage = 2;
 constexpr std::uint64_t kMaxPoolMib = 1U << 20;
 constexpr std::uint32_t kMaxStepRows = 4096;
+constexpr std::uint32_t kMaxDrainSeconds = 24 * 3600;
 
 const std::map<std::string, engine::KvType> kKvTypes = {{"f16", engine::KvType::f16},
                                                         {"f32", engine::KvType::f32}};
@@ -36,6 +37,13 @@ std::optional<Config> parse_arguments(int argc, char** argv, int* exit_code) {
         ->type_name("PATH")
         ->excludes(image)
         ->capture_default_str();
+    app.add_option("--control-node", config.control_node, "where the kernel exports the image")
+        ->type_name("PATH")
+        ->capture_default_str();
+    app.add_option("--firmware-dir", config.firmware_dir,
+                   "where the kernel read its images: the page cache lets them go")
+        ->type_name("DIR")
+        ->capture_default_str();
     app.add_option("--socket", config.socket_path,
                    "listen here, unless the service manager passes a socket")
         ->type_name("PATH")
@@ -52,6 +60,11 @@ std::optional<Config> parse_arguments(int argc, char** argv, int* exit_code) {
         ->type_name("NAME|INDEX");
     app.add_option("--max-step-rows", config.engine.max_step_rows, "tokens computed at once")
         ->check(CLI::Range(sched::kMinStepRows, kMaxStepRows).description(""))
+        ->type_name("N")
+        ->capture_default_str();
+    app.add_option("--drain-seconds", config.drain_seconds,
+                   "when a newer image serves: how long clients of this one may stay")
+        ->check(CLI::Range(0U, kMaxDrainSeconds).description(""))
         ->type_name("N")
         ->capture_default_str();
     app.add_option("--cache-dir", config.engine.cache_dir,

@@ -2,7 +2,7 @@
 // m4d: arguments, image, engine, socket, loop. The one place that reads the
 // environment.
 #include <pthread.h>
-#include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -21,8 +21,13 @@
 #include "ipc/server.hpp"
 #include "lib/error.hpp"
 #include "lifecycle/image_watch.hpp"
+#include "lifecycle/notifier.hpp"
 #include "lifecycle/opened_image.hpp"
+#include "lifecycle/relaunch.hpp"
+#include "lifecycle/updater.hpp"
+#include "trust/image_export.hpp"
 #include "trust/image_guard.hpp"
+#include "trust/page_cache.hpp"
 
 namespace m4 {
 namespace {
@@ -34,6 +39,8 @@ using SteadyClock = std::chrono::steady_clock;
 // first step of a software driver compiles shaders, so this is long.
 constexpr std::chrono::seconds kLongestStep{600};
 constexpr std::uint64_t kStepCheckMs = 5000;
+// The engine itself gives a step up after two minutes.
+constexpr unsigned kLongestEndSeconds = 180;
 
 enum ExitCode : int { kExitOk = 0, kExitOther = 1, kExitImage = 3 };
 
@@ -102,13 +109,9 @@ ipc::ServiceInfo describe(const Config& config, const lifecycle::OpenedImage& op
     return info;
 }
 
-ipc::Listener open_listener(const Config& config) {
-    const int passed = sd_listen_fds(1);
-    if (passed > 1) {
-        throw std::runtime_error("the service manager passed more than one socket");
-    }
-    return passed == 1 ? ipc::Listener::adopt(SD_LISTEN_FDS_START)
-                       : ipc::Listener::bind(config.socket_path);
+ipc::Listener open_listener(const Config& config, lifecycle::Inherited& inherited) {
+    return inherited.listener ? ipc::Listener::adopt(inherited.listener.release())
+                              : ipc::Listener::bind(config.socket_path);
 }
 
 ipc::EventLoop make_loop() {
@@ -117,29 +120,37 @@ ipc::EventLoop make_loop() {
     return ipc::EventLoop(loop);
 }
 
-/// SIGTERM and SIGINT wait for the loop, in every thread.
+/// They wait for the loop, in every thread.
 void block_signals() {
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
-ipc::EventSource stop_on(sd_event* loop, int signal, ipc::Server& server) {
-    const auto on_signal = [](sd_event_source* source, const signalfd_siginfo* /*info*/,
-                              void* data) {
-        return ipc::guarded(source, [&] {
-            observe::log(observe::Level::info, "stopping");
-            (void)sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
-            static_cast<ipc::Server*>(data)->drain(kExitOk);
-        });
-    };
-    sd_event_source* source = nullptr;
-    ipc::check(sd_event_add_signal(loop, &source, signal, on_signal, &server),
-               "sd_event_add_signal");
-    return ipc::EventSource(source);
-}
+/// What a signal that ends the service needs.
+struct Stop {
+    ipc::Server* server;
+    const lifecycle::Notifier* notifier;
+
+    ipc::EventSource on(sd_event* loop, int signal) {
+        const auto on_signal = [](sd_event_source* source, const signalfd_siginfo* /*info*/,
+                                  void* data) {
+            return ipc::guarded(source, [&] {
+                const auto& stop = *static_cast<Stop*>(data);
+                observe::log(observe::Level::info, "stopping");
+                stop.notifier->say("STOPPING=1\nSTATUS=Stopping");
+                stop.server->drain(kExitOk);
+            });
+        };
+        sd_event_source* source = nullptr;
+        ipc::check(sd_event_add_signal(loop, &source, signal, on_signal, this),
+                   "sd_event_add_signal");
+        return ipc::EventSource(source);
+    }
+};
 
 /// Re-arms itself; stops the watchdog's food when a step hangs.
 struct StepCheck {
@@ -164,22 +175,67 @@ struct StepCheck {
     }
 };
 
-int serve(const Config& config, SteadyClock::time_point started) {
-    const lifecycle::OpenedImage opened =
-        lifecycle::open_image(config.image_folder, config.device_node);
-    const lifecycle::OwnedTokenizer tokenizer(opened);
-    const firmware::Image& image = opened.mapped.image();
-    trust::ImageGuard guard(opened.mapped.mapping(), [&] { return opened.lost_text(); });
+/// The kernel has its own copy, which we map: nobody reads the files again.
+void spare_page_cache(const Config& config, const lifecycle::OpenedImage& opened) {
+    if (opened.kernel) {
+        const auto folder = config.firmware_dir / opened.kernel->name();
+        const std::uint64_t bytes = trust::drop_page_cache(folder);
+        observe::log(observe::Level::debug, "%s: the page cache may let go of %llu bytes",
+                     folder.c_str(), static_cast<unsigned long long>(bytes));
+    }
+}
+
+void log_image(const firmware::Image& image) {
     observe::log(observe::Level::info, "image %s %s, digest %s", std::string(image.name()).c_str(),
                  std::string(image.version()).c_str(), firmware::to_hex(image.digest()).c_str());
+}
 
-    (void)sd_notify(0, "STATUS=Starting the engine\nEXTEND_TIMEOUT_USEC=300000000");
+/// What an administrator wants to know of the device, in the log.
+void log_device(const engine::DeviceReport& device, bool from_kernel, std::uint64_t took_ms) {
+    observe::log(observe::Level::info, "serving on %s (weights: %s) after %llu ms",
+                 device.device_name.c_str(), device.weights_import.c_str(),
+                 static_cast<unsigned long long>(took_ms));
+    if (!device.import_note.empty()) {
+        // A folder never has dma-bufs: no news.
+        observe::log(from_kernel ? observe::Level::info : observe::Level::debug,
+                     "weights by %s, %s", device.weights_import.c_str(),
+                     device.import_note.c_str());
+    }
+    if (const std::string usage = engine::device_usage(); !usage.empty()) {
+        observe::log(observe::Level::debug, "used by now: %s", usage.c_str());
+    }
+}
+
+/// How this process came about. Lives as long as it: who waits for us learns
+/// from the end of `inherited` that we failed, and our last line is out by then.
+struct Start {
+    SteadyClock::time_point began;
+    lifecycle::Launch launch;
+    lifecycle::Inherited inherited;
+};
+
+int serve(const Config& config, Start& start) {
+    lifecycle::Notifier notifier(!start.inherited.report);
+    const lifecycle::OpenedImage opened =
+        lifecycle::open_image(config.image_folder, config.device_node, notifier);
+    const lifecycle::OwnedTokenizer tokenizer(opened);
+    spare_page_cache(config, opened);
+    trust::ImageGuard guard(opened.mapped.mapping(), [&] { return opened.lost_text(); });
+    log_image(opened.mapped.image());
+
+    notifier.say("STATUS=Starting the engine\nEXTEND_TIMEOUT_USEC=300000000");
     block_signals();
     const ipc::EventLoop loop = make_loop();
     const sched::TokenizerText text(tokenizer.get());
     sched::CompletionQueue completions;
     engine::Options options = config.engine;
     options.guard = &guard;
+    if (opened.kernel) {
+        options.export_window = [&](std::uint64_t offset, std::uint64_t bytes) {
+            return trust::export_window(config.control_node, opened.mapped.device_fd(), offset,
+                                        bytes);
+        };
+    }
     const engine::Engine* engine = nullptr;
     const auto make_backend = [&] {
         auto made = std::make_unique<engine::Engine>(opened.mapped, options);
@@ -195,45 +251,51 @@ int serve(const Config& config, SteadyClock::time_point started) {
     parts.completions = &completions;
     parts.text = &text;
     parts.info = describe(config, opened, tokenizer.get(), *engine);
-    ipc::Listener listener = open_listener(config);
-    const auto took = SteadyClock::now() - started;
+    ipc::Listener listener = open_listener(config, start.inherited);
+    const auto took = SteadyClock::now() - start.began;
     parts.info.start_to_ready_ms = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
-    parts.on_revoked = [](const std::string& why) {
-        (void)sd_notifyf(0, "STATUS=Serving nothing: %s", why.c_str());
+    parts.limits.handover_ms = std::uint64_t{config.drain_seconds} * 1000;
+    parts.on_revoked = [&](const std::string& why) {
+        notifier.say("STATUS=Serving nothing: %s", why.c_str());
     };
     const ipc::ServiceInfo info = parts.info;
     ipc::Server server(std::move(parts), std::move(listener));
 
-    const ipc::EventSource on_term = stop_on(loop.get(), SIGTERM, server);
-    const ipc::EventSource on_int = stop_on(loop.get(), SIGINT, server);
+    Stop stop{&server, &notifier};
+    const ipc::EventSource on_term = stop.on(loop.get(), SIGTERM);
+    const ipc::EventSource on_int = stop.on(loop.get(), SIGINT);
     StepCheck step_check{&scheduler, {}};
     step_check.arm(loop.get());
-    ipc::check(sd_event_set_watchdog(loop.get(), 1), "sd_event_set_watchdog");
-
+    lifecycle::Updater updater(loop.get(), server, notifier, std::move(start.launch));
     std::optional<lifecycle::ImageWatch> watch;
     if (opened.kernel) {
         const auto revoked = [&] {
             guard.revoke();
             scheduler.revoke(guard.reason());
         };
+        const auto newer = [&] { updater.update("a newer image is ready"); };
         watch.emplace(loop.get(), *opened.kernel, opened.mapped.device_fd(),
-                      lifecycle::ImageWatch::Events{revoked, [] {}});
-        watch->look();
+                      lifecycle::ImageWatch::Events{revoked, newer});
     }
 
-    observe::log(observe::Level::info, "serving on %s (weights: %s) after %llu ms",
-                 info.device.device_name.c_str(), info.device.weights_import.c_str(),
-                 static_cast<unsigned long long>(info.start_to_ready_ms));
-    (void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s %s on %s", info.model_name.c_str(),
-                     info.model_version.c_str(), info.device.device_name.c_str());
+    log_device(info.device, opened.kernel.has_value(), info.start_to_ready_ms);
+    updater.begin(
+        std::move(start.inherited), config.socket_path,
+        "Serving " + info.model_name + " " + info.model_version + " on " + info.device.device_name);
+    if (watch) {
+        watch->look();
+    }
     const int ended = sd_event_loop(loop.get());
     ipc::check(ended, "sd_event_loop");
+    // Nobody watches a process that was succeeded: if its driver hangs now, it
+    // is not to hold its image for ever.
+    (void)::alarm(kLongestEndSeconds);
     return ended;
 }
 
 int run(int argc, char** argv) {
-    const auto started = SteadyClock::now();
+    Start start{SteadyClock::now(), lifecycle::remember_launch(argc, argv, environ), {}};
     int exit_code = kExitOk;
     std::optional<Config> config = parse_arguments(argc, argv, &exit_code);
     if (!config) {
@@ -242,7 +304,8 @@ int run(int argc, char** argv) {
     observe::set_log_level(config->log_level);
     try {
         prepare_environment(*config);
-        return serve(*config, started);
+        start.inherited = lifecycle::take_inherited();
+        return serve(*config, start);
     } catch (const firmware::Error& error) {
         observe::log(observe::Level::error, "image: %s", error.what());
         exit_code = kExitImage;

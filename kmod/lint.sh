@@ -39,6 +39,8 @@ for file in "$root"/kmod/*.[ch] "$root"/firmware/manifest.c "$root"/firmware/inc
 		checkpatch --ignore LINUX_VERSION_CODE,CONSTANT_COMPARISON -f "$file" ;;
 	image.h) # user space has no BIT(), and _Static_assert is a keyword
 		checkpatch --ignore BIT_MACRO,CAMELCASE -f "$file" ;;
+	m4_trace.h) # the form that trace events have
+		checkpatch --ignore PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE -f "$file" ;;
 	*) sources+=("$file") ;;
 	esac
 done

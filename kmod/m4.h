@@ -8,14 +8,19 @@
  *   m4_load.c     firmware files -> signed, checked, verified generation
  *   m4_hash.c     digests of chunks, on one processor or on all
  *   m4_mem.c      a generation: order-9 folios, counted and zeroed
+ *   m4_scrub.c    re-hashing what lies in memory
  *   m4_map.c      the node's file operations
+ *   m4_control.c  the control device's requests
+ *   m4_export.c   windows of a generation as dma-bufs
  *   m4_sysfs.c    what user space reads of an image, and asks of it
+ *   m4_pm.c       no hibernation with an image in memory
+ *   m4_trace.h    tracepoints
  *
  * Ownership. An image (struct m4_image) lives as long as the module. What it
  * serves is a generation (struct m4_generation): one verified set of bytes
  * that never changes, held by the image while current, by each open file
- * (hence by each mapping), and by whoever hashes it. The last put zeroes and
- * frees it. Whoever holds a generation from outside (a file) holds the module.
+ * (hence by each mapping) and dma-buf, and by whoever hashes it. The last put
+ * zeroes and frees it. Files and dma-bufs hold the module, too.
  *
  * Locking order, outermost first:
  *   kernfs' active reference of a sysfs file (device_destroy waits for them)
@@ -32,6 +37,7 @@
 #include <linux/atomic.h>
 #include <linux/bits.h>
 #include <linux/device.h>
+#include <linux/err.h>
 #include <linux/fs.h>
 #include <linux/kref.h>
 #include <linux/list.h>
@@ -105,14 +111,31 @@ struct m4_hasher {
 	} workers[M4_HASH_WORKERS_MAX];
 };
 
+/* The re-hash of one image's generations; m4_scrub.c. */
+struct m4_scrub {
+	struct delayed_work idle_work;
+	u64 idle_number; /* the generation that it looks at next, */
+	u32 idle_index; /* and the chunk, counted as the node's are */
+	struct work_struct pass_work;
+	struct m4_hasher hasher; /* the pass's */
+	struct m4_progress progress;
+	/* under image->lock: */
+	u32 period_s;
+	bool passing; /* a pass is queued or running */
+	u64 passes; /* asked for and ended */
+	u64 errors; /* chunks found altered */
+};
+
 struct m4_image {
 	char name[M4_IMAGE_NAME_BYTES];
 	struct device *dev; /* class m4; set before any request gets through */
 	struct work_struct load_work;
 	struct m4_hasher load_hasher;
 	struct m4_progress load_progress;
+	struct m4_scrub scrub;
 	atomic64_t pinned_bytes; /* of all generations, loading ones too */
 	atomic_t mappings; /* virtual memory areas, all generations */
+	atomic_t exports; /* dma-bufs, all generations */
 
 	struct mutex lock; /* all below */
 	enum m4_state state;
@@ -151,7 +174,8 @@ bool m4_anchor_development(const struct m4_anchor *anchor);
 extern const char *const m4_state_names[];
 /* An image with its device, number `minor`; takes no request yet. ERR_PTR. */
 struct m4_image *m4_image_create(const char *name, struct class *class,
-				 dev_t devt, u64 rollback_floor);
+				 dev_t devt, u64 rollback_floor,
+				 u32 scrub_period_s);
 /* From here on it takes requests. */
 void m4_image_start(struct m4_image *image);
 /* Stops a load, removes the device and frees the image. No file is open. */
@@ -162,9 +186,10 @@ void m4_image_destroy(struct m4_image *image);
 int m4_image_request_load(struct m4_image *image);
 /* The generation served now with a reference of its own, or NULL. */
 struct m4_generation *m4_image_get_current(struct m4_image *image);
-u64 m4_image_floor(struct m4_image *image);
 /* -EPERM to lower it. */
 int m4_image_raise_floor(struct m4_image *image, u64 floor);
+/* Whether memory of it is pinned, or may be at any moment. */
+bool m4_image_in_memory(struct m4_image *image);
 /* Takes a generation off the list, if it is there; by its last put. */
 void m4_image_forget(struct m4_generation *gen);
 /*
@@ -194,6 +219,8 @@ int m4_hash_pair(void *ctx, const void *a, u64 a_bytes, const void *b,
 		 u64 b_bytes, u8 *out);
 /* Payload chunk `chunk` against its leaf: 0, -EBADMSG, what SHA-256 gave. */
 int m4_hash_chunk(const struct m4_generation *gen, u32 chunk);
+/* The manifest against the digest kept apart from it; likewise. */
+int m4_hash_manifest(const struct m4_generation *gen);
 /* Once, before the first m4_hasher_begin. */
 void m4_hasher_setup(struct m4_hasher *h);
 void m4_hasher_begin(struct m4_hasher *h, struct m4_generation *gen,
@@ -231,6 +258,40 @@ static inline bool m4_generation_revoked(const struct m4_generation *gen)
 extern const struct file_operations m4_file_ops;
 /* Removes every mapping of a generation that is marked as revoked. */
 void m4_unmap(struct m4_generation *gen);
+
+/* m4_scrub.c */
+void m4_scrub_setup(struct m4_image *image, u32 period_s);
+/* Waits for what runs; nothing is started any more, as image->stopping is. */
+void m4_scrub_stop(struct m4_image *image);
+/* There is something new to re-hash. Under image->lock. */
+void m4_scrub_wake(struct m4_image *image);
+/* Starts a whole pass. -EBUSY while one runs, -ENODATA with nothing to hash. */
+int m4_scrub_request(struct m4_image *image);
+/* 0: never. */
+void m4_scrub_set_period(struct m4_image *image, u32 seconds);
+
+/* m4_control.c */
+extern const struct file_operations m4_control_ops;
+
+/* m4_export.c */
+#if IS_ENABLED(CONFIG_DMA_SHARED_BUFFER)
+/* `bytes` from `offset` of the node, both checked, as a new dma-buf's file
+ * with a reference of its own to the generation; ERR_PTR.
+ */
+struct file *m4_export_window(struct m4_generation *gen, u64 offset, u64 bytes);
+#else
+static inline struct file *m4_export_window(struct m4_generation *gen,
+					    u64 offset, u64 bytes)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+#endif
+
+/* m4_pm.c */
+int m4_pm_init(void);
+void m4_pm_exit(void);
+/* No load may start. Under image->lock. */
+bool m4_hibernating(void);
 
 /* m4_sysfs.c */
 extern const struct attribute_group *m4_image_groups[];

@@ -4,6 +4,7 @@
 #define M4_COMPAT_H
 
 #include <linux/device.h>
+#include <linux/iommu.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/version.h>
@@ -35,5 +36,26 @@ static inline void m4_vm_flags_mod(struct vm_area_struct *vma,
 	vm_flags_mod(vma, set, clear);
 #endif
 }
+
+/* Whether an IOMMU translates for what the DMA API maps for the device. To be
+ * behind one is not enough: it may let everything through.
+ */
+static inline bool m4_dma_translated(struct device *dev)
+{
+#ifdef CONFIG_IOMMU_API
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+
+	return domain && iommu_is_dma_domain(domain);
+#else
+	return false;
+#endif
+}
+
+/* the namespace is a string from 6.13 on */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#define M4_IMPORT_DMA_BUF MODULE_IMPORT_NS(DMA_BUF)
+#else
+#define M4_IMPORT_DMA_BUF MODULE_IMPORT_NS("DMA_BUF")
+#endif
 
 #endif /* M4_COMPAT_H */

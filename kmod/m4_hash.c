@@ -15,6 +15,7 @@
 #include <linux/sched.h>
 
 #include "m4.h"
+#include "m4_trace.h"
 
 #define HASH_STEP_BYTES (64UL << 10) /* between two chances to reschedule */
 #define NO_CHUNK U32_MAX
@@ -83,6 +84,24 @@ int m4_hash_chunk(const struct m4_generation *gen, u32 chunk)
 	return rc;
 }
 
+int m4_hash_manifest(const struct m4_generation *gen)
+{
+	const u8 *bytes = folio_address(gen->manifest_folio);
+	u64 end = gen->manifest.manifest_bytes;
+	const u8 *trailer = bytes + end - sizeof(struct m4_image_trailer);
+	u8 digest[M4_IMAGE_DIGEST_BYTES];
+	int rc;
+
+	rc = m4_hash_pair(NULL, bytes, trailer - bytes, NULL, 0, digest);
+	if (rc)
+		return rc;
+	if (memcmp(digest, gen->digest, sizeof(digest)) ||
+	    memcmp(trailer, gen->digest, sizeof(digest)) ||
+	    memchr_inv(bytes + end, 0, M4_CHUNK_BYTES - end))
+		return -EBADMSG;
+	return 0;
+}
+
 static u32 take_chunk(struct m4_hasher *h)
 {
 	u32 chunk = NO_CHUNK;
@@ -105,6 +124,10 @@ static void hash_work(struct work_struct *work)
 	while ((chunk = take_chunk(h)) != NO_CHUNK) {
 		int rc = m4_hash_chunk(h->gen, chunk);
 
+		if (h->gen->number)
+			trace_m4_scrub(h->gen, chunk, rc);
+		else
+			trace_m4_chunk_verify(h->gen, chunk, rc);
 		if (!rc) {
 			atomic_inc(&h->progress->done);
 			continue;

@@ -5,6 +5,7 @@
 #include <linux/sysfs.h>
 
 #include "m4.h"
+#include "m4_trace.h"
 
 const char *const m4_state_names[] = {
 	[M4_STATE_EMPTY] = "empty",
@@ -20,11 +21,23 @@ const char *const m4_state_names[] = {
  */
 static void m4_image_changed(struct m4_image *image)
 {
+	trace_m4_state(image, m4_state_names[READ_ONCE(image->state)]);
 	sysfs_notify(&image->dev->kobj, NULL, "state");
 	kobject_uevent(&image->dev->kobj, KOBJ_CHANGE);
 }
 
-/* -EPERM where the floor was raised past the image while it was loading. */
+static void m4_image_loaded(struct m4_image *image)
+{
+	lockdep_assert_held(&image->lock);
+	image->loading = false;
+	WRITE_ONCE(image->load_progress.total, 0);
+}
+
+/*
+ * What comes to be served takes the place of what was, whose memory is free
+ * again, where nobody else holds it, before the state is `ready`.
+ * -EPERM where the floor was raised past the image while it was loading.
+ */
 static int m4_image_publish(struct m4_image *image, struct m4_generation *gen)
 {
 	struct m4_generation *old;
@@ -36,15 +49,20 @@ static int m4_image_publish(struct m4_image *image, struct m4_generation *gen)
 	}
 	old = image->current_gen;
 	image->current_gen = gen;
-	image->state = M4_STATE_READY;
-	image->loading = false;
-	image->error[0] = '\0';
 	gen->number = ++image->last_number;
 	list_add_tail(&gen->node, &image->generations);
 	image->generation_count++;
+	m4_scrub_wake(image);
 	mutex_unlock(&image->lock);
 	if (old)
 		m4_generation_put(old);
+	mutex_lock(&image->lock);
+	m4_image_loaded(image);
+	if (image->current_gen == gen) { /* not revoked in between */
+		image->state = M4_STATE_READY;
+		image->error[0] = '\0';
+	}
+	mutex_unlock(&image->lock);
 	return 0;
 }
 
@@ -52,7 +70,7 @@ static void m4_image_refuse(struct m4_image *image, const char *text)
 {
 	mutex_lock(&image->lock);
 	image->state = image->current_gen ? M4_STATE_READY : M4_STATE_ERROR;
-	image->loading = false;
+	m4_image_loaded(image);
 	strscpy(image->error, text, sizeof(image->error));
 	mutex_unlock(&image->lock);
 	dev_err(image->dev, "refused: %s\n", text);
@@ -64,9 +82,11 @@ static void m4_image_load_work(struct work_struct *work)
 		container_of(work, struct m4_image, load_work);
 	struct m4_generation *gen = NULL;
 	char text[M4_ERROR_BYTES] = "";
+	u64 begin = ktime_get_ns();
 	int rc = m4_load(image, &gen, text);
 
-	WRITE_ONCE(image->load_progress.total, 0);
+	trace_m4_load(image, gen ? m4_generation_bytes(gen) : 0,
+		      ktime_get_ns() - begin, rc);
 	if (!rc) {
 		/* read while it cannot go yet */
 		dev_info(image->dev, "version %s, %llu bytes, signed by %s%s\n",
@@ -93,7 +113,7 @@ int m4_image_request_load(struct m4_image *image)
 	mutex_lock(&image->lock);
 	if (image->stopping)
 		rc = -ENODEV;
-	else if (image->loading ||
+	else if (image->loading || m4_hibernating() ||
 		 image->generation_count >= M4_GENERATIONS_MAX)
 		rc = -EBUSY;
 	if (!rc) {
@@ -132,6 +152,7 @@ bool m4_image_revoke(struct m4_generation *gen, const char *why)
 	if (!first)
 		return false;
 	m4_unmap(gen);
+	trace_m4_revoke(gen, 0, m4_generation_bytes(gen));
 	dev_crit(image->dev, "revoked: %s\n", why);
 	if (current_one)
 		m4_generation_put(gen); /* the caller has its own */
@@ -151,6 +172,16 @@ struct m4_generation *m4_image_get_current(struct m4_image *image)
 	return gen;
 }
 
+bool m4_image_in_memory(struct m4_image *image)
+{
+	bool held;
+
+	mutex_lock(&image->lock);
+	held = image->loading || atomic64_read(&image->pinned_bytes);
+	mutex_unlock(&image->lock);
+	return held;
+}
+
 void m4_image_forget(struct m4_generation *gen)
 {
 	struct m4_image *image = gen->image;
@@ -163,16 +194,6 @@ void m4_image_forget(struct m4_generation *gen)
 	mutex_unlock(&image->lock);
 }
 
-u64 m4_image_floor(struct m4_image *image)
-{
-	u64 floor;
-
-	mutex_lock(&image->lock);
-	floor = image->rollback_floor;
-	mutex_unlock(&image->lock);
-	return floor;
-}
-
 int m4_image_raise_floor(struct m4_image *image, u64 floor)
 {
 	int rc = 0;
@@ -181,13 +202,14 @@ int m4_image_raise_floor(struct m4_image *image, u64 floor)
 	if (floor < image->rollback_floor)
 		rc = -EPERM;
 	else
-		image->rollback_floor = floor;
+		WRITE_ONCE(image->rollback_floor, floor);
 	mutex_unlock(&image->lock);
 	return rc;
 }
 
 struct m4_image *m4_image_create(const char *name, struct class *class,
-				 dev_t devt, u64 rollback_floor)
+				 dev_t devt, u64 rollback_floor,
+				 u32 scrub_period_s)
 {
 	struct m4_image *image = kzalloc(sizeof(*image), GFP_KERNEL);
 	struct device *dev;
@@ -199,6 +221,7 @@ struct m4_image *m4_image_create(const char *name, struct class *class,
 	INIT_LIST_HEAD(&image->generations);
 	INIT_WORK(&image->load_work, m4_image_load_work);
 	m4_hasher_setup(&image->load_hasher);
+	m4_scrub_setup(image, scrub_period_s);
 	image->rollback_floor = rollback_floor;
 	image->stopping = true; /* not started yet; sysfs may be faster */
 	dev = device_create_with_groups(class, NULL, devt, image,
@@ -224,6 +247,7 @@ void m4_image_destroy(struct m4_image *image)
 	WRITE_ONCE(image->stopping, true);
 	mutex_unlock(&image->lock);
 	cancel_work_sync(&image->load_work);
+	m4_scrub_stop(image);
 	/* waits for those in sysfs files, who take the lock */
 	device_unregister(image->dev);
 	if (image->current_gen)

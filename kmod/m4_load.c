@@ -109,7 +109,7 @@ static int check_signature(struct m4_loader *l, const void *bytes, size_t count)
 static int check_identity(struct m4_loader *l)
 {
 	const struct m4_manifest *m = &l->gen->manifest;
-	u64 floor = m4_image_floor(l->image);
+	u64 floor = READ_ONCE(l->image->rollback_floor);
 
 	if (strcmp((const char *)m->header->name, l->image->name))
 		return refuse(l, -EINVAL, "manifest: image of another name, %s",

@@ -35,6 +35,10 @@ static unsigned long long rollback_floor;
 module_param(rollback_floor, ullong, 0444);
 MODULE_PARM_DESC(rollback_floor, "Smallest rollback index an image may have");
 
+static uint scrub_period_s = 3600;
+module_param(scrub_period_s, uint, 0444);
+MODULE_PARM_DESC(scrub_period_s, "Seconds of one idle re-hash; 0: never");
+
 struct workqueue_struct *m4_wq;
 
 static struct vfsmount *m4_mount;
@@ -43,6 +47,9 @@ static struct class *m4_class;
 static struct m4_image *m4_images[M4_IMAGES_MAX];
 static u32 m4_image_count;
 static struct cdev *m4_image_cdev;
+static struct cdev *m4_control_cdev;
+static struct device *m4_control;
+static bool m4_pm_registered;
 
 struct m4_image *m4_image_at(unsigned int minor)
 {
@@ -157,7 +164,8 @@ static int __init m4_image_add(const char *name)
 		return -ENOSPC;
 	image = m4_image_create(name, m4_class, m4_devt + 1 + m4_image_count,
 				max_t(u64, rollback_floor,
-				      M4_BUILTIN_ROLLBACK_FLOOR));
+				      M4_BUILTIN_ROLLBACK_FLOOR),
+				scrub_period_s);
 	if (IS_ERR(image))
 		return PTR_ERR(image);
 	m4_images[m4_image_count++] = image;
@@ -186,10 +194,16 @@ static int __init m4_images_init(void)
  */
 static void m4_teardown(void)
 {
+	if (m4_control_cdev)
+		cdev_del(m4_control_cdev);
 	if (m4_image_cdev)
 		cdev_del(m4_image_cdev);
+	if (m4_pm_registered)
+		m4_pm_exit();
 	while (m4_image_count)
 		m4_image_destroy(m4_images[--m4_image_count]);
+	if (m4_control)
+		device_unregister(m4_control);
 	if (m4_class)
 		class_destroy(m4_class);
 	if (m4_devt)
@@ -205,6 +219,7 @@ static void m4_teardown(void)
 static int __init m4_setup(void)
 {
 	struct vfsmount *mount;
+	struct device *dev;
 	struct cdev *cdev;
 	int rc;
 
@@ -224,13 +239,26 @@ static int __init m4_setup(void)
 	rc = m4_class_init();
 	if (rc)
 		return rc;
+	dev = device_create(m4_class, NULL, m4_devt, NULL, M4_CONTROL_NAME);
+	if (IS_ERR(dev))
+		return PTR_ERR(dev);
+	m4_control = dev;
 	rc = m4_images_init();
 	if (rc)
 		return rc;
+	rc = m4_pm_init();
+	if (rc)
+		return rc;
+	m4_pm_registered = true;
+	/* without an image ready, this one opens nothing yet */
 	cdev = m4_cdev(&m4_file_ops, 1, m4_image_count);
 	if (IS_ERR(cdev))
 		return PTR_ERR(cdev);
 	m4_image_cdev = cdev;
+	cdev = m4_cdev(&m4_control_ops, 0, 1);
+	if (IS_ERR(cdev))
+		return PTR_ERR(cdev);
+	m4_control_cdev = cdev;
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 
 #include "m4.h"
 #include "m4_compat.h"
+#include "m4_trace.h"
 
 static int m4_open(struct inode *inode, struct file *file)
 {
@@ -27,6 +28,7 @@ static int m4_open(struct inode *inode, struct file *file)
 	gen = image ? m4_image_get_current(image) : NULL;
 	if (!gen)
 		return -ENXIO;
+	trace_m4_open(gen, 0, m4_generation_bytes(gen));
 	file->private_data = gen;
 	/* i_size of the node itself is 0; the core takes this one's */
 	file->f_mapping = gen->inode->i_mapping;
@@ -128,6 +130,8 @@ static int m4_mmap(struct file *file, struct vm_area_struct *vma)
 	m4_vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY,
 			VM_MAYWRITE | VM_MAYEXEC);
 	vma->vm_ops = &m4_vm_ops;
+	trace_m4_mmap(gen, (u64)vma->vm_pgoff << PAGE_SHIFT,
+		      vma->vm_end - vma->vm_start);
 	m4_vm_open(vma);
 	return 0;
 }

@@ -7,83 +7,118 @@
 
 #include "m4.h"
 
+/* 100 where nothing is under way, and only there. */
+static u64 percent(const struct m4_progress *progress)
+{
+	u32 total = READ_ONCE(progress->total);
+	u64 done = atomic_read(&progress->done);
+
+	return total ? min(done * 100 / total, 99ULL) : 100;
+}
+
+/* One value of struct m4_image *image. */
+#define IMAGE_SHOW(_name, _format, _value)				\
+static ssize_t _name##_show(struct device *dev,				\
+			    struct device_attribute *attr, char *buf)	\
+{									\
+	struct m4_image *image = dev_get_drvdata(dev);			\
+									\
+	return sysfs_emit(buf, _format "\n", _value);			\
+}
+
+/* The same of what changes under its lock. */
+#define LOCKED_SHOW(_name, _format, _value)				\
+static ssize_t _name##_show(struct device *dev,				\
+			    struct device_attribute *attr, char *buf)	\
+{									\
+	struct m4_image *image = dev_get_drvdata(dev);			\
+	ssize_t length;							\
+									\
+	mutex_lock(&image->lock);					\
+	length = sysfs_emit(buf, _format "\n", _value);			\
+	mutex_unlock(&image->lock);					\
+	return length;							\
+}
+
+LOCKED_SHOW(state, "%s", m4_state_names[image->state])
+LOCKED_SHOW(error, "%s", image->error)
+LOCKED_SHOW(generations, "%u", image->generation_count)
+LOCKED_SHOW(rollback_floor, "%llu", image->rollback_floor)
+LOCKED_SHOW(scrubs, "%llu", image->scrub.passes)
+LOCKED_SHOW(scrub_errors, "%llu", image->scrub.errors)
+LOCKED_SHOW(scrub_period_s, "%u", image->scrub.period_s)
+LOCKED_SHOW(progress, "%llu", percent(&image->load_progress))
+LOCKED_SHOW(scrub, "%llu", percent(&image->scrub.progress))
+IMAGE_SHOW(pinned_bytes, "%lld", atomic64_read(&image->pinned_bytes))
+IMAGE_SHOW(mappings, "%d", atomic_read(&image->mappings))
+IMAGE_SHOW(exports, "%d", atomic_read(&image->exports))
+
 static ssize_t abi_version_show(struct device *dev,
 				struct device_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%d\n", M4_ABI_VERSION);
 }
 
-static ssize_t state_show(struct device *dev, struct device_attribute *attr,
-			  char *buf)
-{
-	struct m4_image *image = dev_get_drvdata(dev);
-	ssize_t length;
+/* One value of struct m4_generation *gen, the one served. */
+#define CURRENT_ATTR(_name, _format, ...)				\
+static ssize_t _name##_show(struct device *dev,				\
+			    struct device_attribute *attr, char *buf)	\
+{									\
+	struct m4_image *image = dev_get_drvdata(dev);			\
+	const struct m4_generation *gen;				\
+	ssize_t length = -ENODATA;					\
+									\
+	mutex_lock(&image->lock);					\
+	gen = image->current_gen;					\
+	if (gen)							\
+		length = sysfs_emit(buf, _format "\n", __VA_ARGS__);	\
+	mutex_unlock(&image->lock);					\
+	return length;							\
+}									\
+static DEVICE_ATTR_RO(_name)
 
-	mutex_lock(&image->lock);
-	length = sysfs_emit(buf, "%s\n", m4_state_names[image->state]);
-	mutex_unlock(&image->lock);
-	return length;
+CURRENT_ATTR(generation, "%llu", gen->number);
+CURRENT_ATTR(version, "%.*s", M4_IMAGE_LABEL_BYTES,
+	     gen->manifest.header->version);
+CURRENT_ATTR(uuid, "%pUb", gen->manifest.header->uuid);
+CURRENT_ATTR(digest, "%*phN", M4_IMAGE_DIGEST_BYTES, gen->digest);
+CURRENT_ATTR(root_hash, "%*phN", M4_IMAGE_DIGEST_BYTES,
+	     gen->manifest.header->root);
+CURRENT_ATTR(signer, "%s", m4_anchor_name(gen->signer));
+CURRENT_ATTR(development, "%d", m4_anchor_development(gen->signer));
+CURRENT_ATTR(payload_bytes, "%llu", gen->manifest.payload_bytes);
+CURRENT_ATTR(rollback_index, "%llu", gen->manifest.rollback_index);
+
+/* `1` asks for something; other text is for later. */
+#define REQUEST_STORE(_name, _request)					\
+static ssize_t _name##_store(struct device *dev,			\
+			     struct device_attribute *attr,		\
+			     const char *buf, size_t count)		\
+{									\
+	int rc = -EINVAL;						\
+									\
+	if (sysfs_streq(buf, "1"))					\
+		rc = _request(dev_get_drvdata(dev));			\
+	return rc ? rc : (ssize_t)count;				\
 }
 
-static ssize_t error_show(struct device *dev, struct device_attribute *attr,
-			  char *buf)
+static int revoke_current(struct m4_image *image)
 {
-	struct m4_image *image = dev_get_drvdata(dev);
-	ssize_t length;
+	struct m4_generation *gen = m4_image_get_current(image);
+	char why[M4_ERROR_BYTES];
 
-	mutex_lock(&image->lock);
-	length = sysfs_emit(buf, "%s\n", image->error);
-	mutex_unlock(&image->lock);
-	return length;
+	if (!gen)
+		return -ENODATA;
+	snprintf(why, sizeof(why), "generation %llu: by request (%d)",
+		 gen->number, -ESTALE);
+	m4_image_revoke(gen, why);
+	m4_generation_put(gen);
+	return 0;
 }
 
-/* 100 where nothing is under way, and only there. */
-static ssize_t emit_progress(const struct m4_progress *progress, char *buf)
-{
-	u32 total = READ_ONCE(progress->total);
-	u64 done = atomic_read(&progress->done);
-
-	return sysfs_emit(buf, "%llu\n",
-			  total ? min(done * 100 / total, 99ULL) : 100ULL);
-}
-
-static ssize_t progress_show(struct device *dev, struct device_attribute *attr,
-			     char *buf)
-{
-	struct m4_image *image = dev_get_drvdata(dev);
-
-	return emit_progress(&image->load_progress, buf);
-}
-
-static ssize_t generations_show(struct device *dev,
-				struct device_attribute *attr, char *buf)
-{
-	struct m4_image *image = dev_get_drvdata(dev);
-
-	return sysfs_emit(buf, "%u\n", READ_ONCE(image->generation_count));
-}
-
-static ssize_t pinned_bytes_show(struct device *dev,
-				 struct device_attribute *attr, char *buf)
-{
-	struct m4_image *image = dev_get_drvdata(dev);
-
-	return sysfs_emit(buf, "%lld\n", atomic64_read(&image->pinned_bytes));
-}
-
-static ssize_t mappings_show(struct device *dev, struct device_attribute *attr,
-			     char *buf)
-{
-	struct m4_image *image = dev_get_drvdata(dev);
-
-	return sysfs_emit(buf, "%d\n", atomic_read(&image->mappings));
-}
-
-static ssize_t rollback_floor_show(struct device *dev,
-				   struct device_attribute *attr, char *buf)
-{
-	return sysfs_emit(buf, "%llu\n", m4_image_floor(dev_get_drvdata(dev)));
-}
+REQUEST_STORE(load, m4_image_request_load)
+REQUEST_STORE(revoke, revoke_current)
+REQUEST_STORE(scrub, m4_scrub_request)
 
 static ssize_t rollback_floor_store(struct device *dev,
 				    struct device_attribute *attr,
@@ -97,72 +132,16 @@ static ssize_t rollback_floor_store(struct device *dev,
 	return rc ? rc : (ssize_t)count;
 }
 
-/* Attributes of the generation served; -ENODATA where there is none. */
-typedef int (*m4_emit_fn)(const struct m4_generation *gen, char *buf);
-
-static ssize_t emit_current(struct device *dev, char *buf, m4_emit_fn emit)
+static ssize_t scrub_period_s_store(struct device *dev,
+				    struct device_attribute *attr,
+				    const char *buf, size_t count)
 {
-	struct m4_generation *gen = m4_image_get_current(dev_get_drvdata(dev));
-	ssize_t length;
+	u32 seconds;
+	int rc = kstrtou32(buf, 10, &seconds);
 
-	if (!gen)
-		return -ENODATA;
-	length = emit(gen, buf);
-	m4_generation_put(gen);
-	return length;
-}
-
-#define GENERATION_ATTR(_name, _format, ...)				\
-static int emit_##_name(const struct m4_generation *gen, char *buf)	\
-{									\
-	return sysfs_emit(buf, _format "\n", __VA_ARGS__);		\
-}									\
-static ssize_t _name##_show(struct device *dev,				\
-			    struct device_attribute *attr, char *buf)	\
-{									\
-	return emit_current(dev, buf, emit_##_name);			\
-}									\
-static DEVICE_ATTR_RO(_name)
-
-GENERATION_ATTR(generation, "%llu", gen->number);
-GENERATION_ATTR(version, "%s", gen->manifest.header->version);
-GENERATION_ATTR(uuid, "%pUb", gen->manifest.header->uuid);
-GENERATION_ATTR(digest, "%*phN", M4_IMAGE_DIGEST_BYTES, gen->digest);
-GENERATION_ATTR(root_hash, "%*phN", M4_IMAGE_DIGEST_BYTES,
-		gen->manifest.header->root);
-GENERATION_ATTR(signer, "%s", m4_anchor_name(gen->signer));
-GENERATION_ATTR(development, "%d", m4_anchor_development(gen->signer));
-GENERATION_ATTR(payload_bytes, "%llu", gen->manifest.payload_bytes);
-GENERATION_ATTR(rollback_index, "%llu", gen->manifest.rollback_index);
-
-/* Asks for a load and returns; `state` tells how it went. */
-static ssize_t load_store(struct device *dev, struct device_attribute *attr,
-			  const char *buf, size_t count)
-{
-	int rc;
-
-	if (!sysfs_streq(buf, "1"))
-		return -EINVAL;
-	rc = m4_image_request_load(dev_get_drvdata(dev));
+	if (!rc)
+		m4_scrub_set_period(dev_get_drvdata(dev), seconds);
 	return rc ? rc : (ssize_t)count;
-}
-
-static ssize_t revoke_store(struct device *dev, struct device_attribute *attr,
-			    const char *buf, size_t count)
-{
-	struct m4_generation *gen;
-	char why[M4_ERROR_BYTES];
-
-	if (!sysfs_streq(buf, "1"))
-		return -EINVAL;
-	gen = m4_image_get_current(dev_get_drvdata(dev));
-	if (!gen)
-		return -ENODATA;
-	snprintf(why, sizeof(why), "generation %llu: by request (%d)",
-		 gen->number, -ESTALE);
-	m4_image_revoke(gen, why);
-	m4_generation_put(gen);
-	return count;
 }
 
 static DEVICE_ATTR_RO(abi_version);
@@ -172,7 +151,12 @@ static DEVICE_ATTR_RO(progress);
 static DEVICE_ATTR_RO(generations);
 static DEVICE_ATTR_RO(pinned_bytes);
 static DEVICE_ATTR_RO(mappings);
+static DEVICE_ATTR_RO(exports);
+static DEVICE_ATTR_RO(scrubs);
+static DEVICE_ATTR_RO(scrub_errors);
 static DEVICE_ATTR_RW(rollback_floor);
+static DEVICE_ATTR_RW(scrub);
+static DEVICE_ATTR_RW(scrub_period_s);
 static DEVICE_ATTR_WO(load);
 static DEVICE_ATTR_WO(revoke);
 
@@ -194,8 +178,13 @@ static struct attribute *m4_image_attrs[] = {
 	&dev_attr_rollback_floor.attr,
 	&dev_attr_pinned_bytes.attr,
 	&dev_attr_mappings.attr,
+	&dev_attr_exports.attr,
 	&dev_attr_load.attr,
 	&dev_attr_revoke.attr,
+	&dev_attr_scrub.attr,
+	&dev_attr_scrubs.attr,
+	&dev_attr_scrub_errors.attr,
+	&dev_attr_scrub_period_s.attr,
 	NULL,
 };
 

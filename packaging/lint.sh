@@ -44,7 +44,8 @@ units() {
 	scratch=$(mktemp -d)
 	for unit in "$build"/packaging/systemd/*.service "$build"/packaging/systemd/*.socket; do
 		[ -f "$unit" ] || { echo "no unit in $build/packaging/systemd"; return 1; }
-		sed "s|^ExecStart=[^ ]*|ExecStart=$build/bin/m4d|" "$unit" >"$scratch/$(basename "$unit")"
+		sed -E "s|^(ExecStart)=[^ ]*/(m4[a-z]+)|\\1=$build/bin/\\2|; /^ExecStartPre=/d" "$unit" \
+			>"$scratch/$(basename "$unit")"
 	done
 	SYSTEMD_LOG_LEVEL=warning systemd-analyze verify --man=no "$scratch"/*.service "$scratch"/*.socket
 	status=$?

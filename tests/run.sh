@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # tests/run.sh BUILD [FOLDER...]: run the tests of a build tree and close with
-# "N passed, N failed, N skipped". FOLDER picks unit, gpu, e2e or abi.
+# "N passed, N failed, N skipped". FOLDER picks unit, gpu, e2e, abi or vm.
 #
 # A doctest binary (BUILD/tests/<folder>_*) counts its own cases, see
 # support/main.cpp. A script (tests/<folder>/*_test.sh BUILD) is one case:
-# exit 0 passed, 77 skipped, else failed.
+# exit 0 passed, 77 skipped, else failed. Folder vm is the one guest that takes
+# a minute (vm/run.sh, kind stock), which counts its own cases as well.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 build=$(realpath "${1:?usage: tests/run.sh BUILD [FOLDER...]}")
 shift
 folders=("$@")
-[ "${#folders[@]}" -eq 0 ] && folders=(unit gpu abi e2e)
+[ "${#folders[@]}" -eq 0 ] && folders=(unit gpu abi e2e vm)
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -65,7 +66,29 @@ run_script() {
 	printf '%-32s %-36s %3ds\n' "$name" "$verdict" "$((SECONDS - start))"
 }
 
+run_guest() {
+	local start tool p f s
+	start=$SECONDS
+	for tool in qemu-system-x86_64 mmdebstrap mke2fs openssl depmod busybox; do
+		if ! command -v "$tool" >/dev/null; then
+			echo "  skipped: vm: no $tool on this machine"
+			skipped=$((skipped + 1))
+			return
+		fi
+	done
+	tests/vm/run.sh "$build" --kind stock >"$log" 2>&1
+	# the closing line; whatever ended without one has failed
+	read -r p f s < <(tail -n 1 "$log" |
+		sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p') || p=0 f=1 s=0
+	grep -E '^(stock )?skip ' "$log" | sed 's/^/  /'
+	[ "$f" -eq 0 ] || tail -n 100 "$log" | sed 's/^/    /'
+	printf '%-32s %4d passed %3d failed %3d skipped  %3ds\n' "vm (stock kernel)" "$p" "$f" "$s" \
+		"$((SECONDS - start))"
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
 for folder in "${folders[@]}"; do
+	[ "$folder" != vm ] || run_guest
 	for binary in "$build"/tests/"${folder}"_*; do
 		[ -f "$binary" ] && [ -x "$binary" ] && run_binary "$binary"
 	done

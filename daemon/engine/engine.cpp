@@ -10,6 +10,7 @@
 
 #include "kv_pool.hpp"
 #include "plan.hpp"
+#include "vk/drm.hpp"
 
 namespace m4::engine {
 
@@ -126,7 +127,8 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
       guard(options.guard),
       device({options.device, options.validation}),
       pipelines(device, options.cache_dir),
-      weights(device, mapped.payload(), image.tensors(), used_tensors(program)),
+      weights(device, mapped.payload(), image.tensors(), used_tensors(program),
+              {.export_window = options.export_window}),
       kv_dtype(options.kv_type == KvType::f16 ? shaders::Dtype::f16_ : shaders::Dtype::f32_),
       kv(kv_shape(program, kv_dtype)),
       pool(pool_bytes(device, options.kv_pool_bytes) / ops::kUnitBytes, kv.position_units),
@@ -149,8 +151,9 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
               weights.weight_bytes(),
               weights.copied_bytes(),
               memory.kv().size_bytes(),
-              {},
-              {}};
+              identity.render_node,
+              identity.drm_driver,
+              weights.note()};
     device.check_validation();
 }
 
@@ -326,6 +329,10 @@ Engine::~Engine() = default;
 
 const DeviceReport& Engine::report() const {
     return impl_->report;
+}
+
+std::string device_usage() {
+    return vk::drm::usage_text(vk::drm::usage_of_process());
 }
 
 std::uint32_t Engine::context_length() const {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -33,6 +34,9 @@ struct Options {
     /// Asked after each step, before its results are used; must outlive the
     /// engine. Null: the image cannot be lost.
     const trust::ImageGuard* guard = nullptr;
+    /// A dma-buf of payload bytes [offset, offset + bytes), multiples of 2 MiB;
+    /// throws where there is none. Empty: the image has no dma-bufs.
+    std::function<firmware::UniqueFd(std::uint64_t offset, std::uint64_t bytes)> export_window;
 };
 
 /// What runs where, for status and doctor.
@@ -41,13 +45,18 @@ struct DeviceReport {
     std::string driver_name;
     std::string driver_info;
     std::string api_version;
-    std::string weights_import;  ///< "host_pointer" or "staging"
+    std::string weights_import;  ///< "dma_buf", "host_pointer" or "staging"
     std::uint64_t weight_bytes = 0;
     std::uint64_t copied_bytes = 0;
     std::uint64_t kv_pool_bytes = 0;
     std::string render_node;  ///< of the Vulkan device; empty: it has none
     std::string drm_driver;   ///< name and version of its kernel driver; likewise
+    std::string import_note;  ///< why no better way than weights_import
 };
+
+/// What this process has used of its DRM devices by now, engine by engine: one
+/// line, empty without one.
+[[nodiscard]] std::string device_usage();
 
 /// A sequence's place in the KV pool. Destroying it frees the place at once.
 /// Must not outlive its Engine; engine thread only.

@@ -27,6 +27,8 @@ struct Limits {
     std::size_t inline_text_bytes = 8U << 10;
     std::size_t inline_ids = 4096;
     std::size_t client_name_bytes = 31;
+    /// After a handover: who is still here by then is sent away.
+    std::uint64_t handover_ms = 600'000;
     /// At SIGTERM: what runs may go on so long before it is cancelled ...
     std::uint64_t drain_ms = 2000;
     /// ... and replies may take so long to be read before the loop ends.

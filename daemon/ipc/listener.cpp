@@ -106,17 +106,28 @@ Listener Listener::bind(const std::filesystem::path& path) {
     if (::bind(listener.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
         throw_errno("cannot bind " + path.native());
     }
-    struct stat info {};
-    if (lstat(path.c_str(), &info) != 0) {
-        throw_errno(path.native());
+    listener.take_file(path);
+    if (!listener.owns_file()) {
+        throw std::runtime_error(path.native() + " was removed while it was being bound");
     }
-    listener.bound_ = std::filesystem::absolute(path);
-    listener.device_ = info.st_dev;
-    listener.inode_ = info.st_ino;
     if (chmod(path.c_str(), kSocketMode) != 0 || listen(listener.fd(), SOMAXCONN) != 0) {
         throw_errno("cannot listen at " + path.native());
     }
     return listener;
+}
+
+void Listener::take_file(const std::filesystem::path& path) {
+    const sockaddr_un wanted = address_of(path);
+    sockaddr_un address{};
+    socklen_t size = sizeof address;
+    struct stat info {};
+    if (getsockname(fd(), reinterpret_cast<sockaddr*>(&address), &size) == 0 &&
+        std::strncmp(address.sun_path, wanted.sun_path, sizeof wanted.sun_path) == 0 &&
+        lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) {
+        bound_ = std::filesystem::absolute(path);
+        device_ = info.st_dev;
+        inode_ = info.st_ino;
+    }
 }
 
 Listener::~Listener() {

@@ -39,6 +39,13 @@ class Listener {
     ~Listener();
 
     [[nodiscard]] int fd() const { return fd_.get(); }
+    /// The socket's file goes with us.
+    [[nodiscard]] bool owns_file() const { return !bound_.empty(); }
+    /// From now on the file at `path` goes with us: who bound it has left it to
+    /// us. Nothing where the socket is bound elsewhere or the file is gone.
+    void take_file(const std::filesystem::path& path);
+    /// The file stays: another process serves the socket.
+    void leave_file() { bound_.clear(); }
     /// The next connection, non-blocking; none when no one waits. Throws
     /// std::system_error when descriptors or memory ran out.
     [[nodiscard]] std::optional<Accepted> accept() const;
@@ -47,8 +54,8 @@ class Listener {
     explicit Listener(UniqueFd fd) : fd_(std::move(fd)) {}
 
     UniqueFd fd_;
-    std::filesystem::path bound_;  ///< empty where systemd bound it
-    dev_t device_ = 0;             ///< which file we made
+    std::filesystem::path bound_;  ///< empty: not ours to remove
+    dev_t device_ = 0;             ///< which file it was
     ino_t inode_ = 0;
 };
 

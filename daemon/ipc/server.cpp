@@ -154,6 +154,9 @@ void Server::mark_revoked(const std::string& why) {
     if (parts_.on_revoked) {
         parts_.on_revoked(why);
     }
+    if (state_ == State::handed_over) {
+        send_all_away();
+    }
 }
 
 void Server::resume_text(Slot& slot, sched::Completion& completion) {
@@ -194,15 +197,52 @@ void Server::send_outcome(Connection& connection, sched::RequestId request,
 
 // ---- the end
 
-void Server::drain(int exit_code) {
+void Server::stop_listening() {
+    accepting_.reset();
+    accept_pause_.reset();
+    listener_.reset();
+}
+
+void Server::hand_over() {
     if (state_ != State::serving) {
+        return;
+    }
+    state_ = State::handed_over;
+    exit_code_ = 0;
+    listener_->leave_file();
+    stop_listening();
+    if (revoked_) {
+        send_all_away();
+        return;
+    }
+    parts_.info.model_state = "draining";
+    const auto on_time = [](sd_event_source* source, std::uint64_t, void* data) {
+        return guarded(source, [&] { static_cast<Server*>(data)->send_all_away(); });
+    };
+    deadline_ = add_timer(parts_.loop, parts_.limits.handover_ms, on_time, this);
+}
+
+/// Each connection closes when its client has read why, or soon after.
+void Server::send_all_away() {
+    std::vector<sched::ClientId> all;
+    for (const auto& entry : slots_) {
+        all.push_back(entry.first);
+    }
+    for (const sched::ClientId id : all) {
+        if (const auto slot = slots_.find(id); slot != slots_.end()) {
+            slot->second.connection->refuse(0, M4_E_UNAVAILABLE,
+                                            "the model was updated: connect again");
+        }
+    }
+}
+
+void Server::drain(int exit_code) {
+    if (state_ == State::draining || state_ == State::leaving) {
         return;
     }
     state_ = State::draining;
     exit_code_ = exit_code;
-    accepting_.reset();
-    accept_pause_.reset();
-    listener_.reset();
+    stop_listening();
     parts_.scheduler->refuse_new();
     const auto on_time = [](sd_event_source* source, std::uint64_t, void* data) {
         return guarded(source, [&] {
@@ -217,9 +257,7 @@ void Server::drain(int exit_code) {
 void Server::leave_soon(int exit_code) {
     state_ = State::leaving;
     exit_code_ = exit_code;
-    accepting_.reset();
-    accept_pause_.reset();
-    listener_.reset();
+    stop_listening();
     const auto on_time = [](sd_event_source* source, std::uint64_t, void* data) {
         return guarded(source, [&] {
             sd_event_exit(sd_event_source_get_event(source),
@@ -230,7 +268,7 @@ void Server::leave_soon(int exit_code) {
 }
 
 void Server::end_when_quiet() {
-    if (state_ == State::serving) {
+    if (state_ == State::serving || (state_ == State::handed_over && !slots_.empty())) {
         return;
     }
     const bool quiet = std::ranges::all_of(slots_, [](const auto& entry) {

@@ -50,12 +50,22 @@ class Server final : private Connection::Owner {
     /// it, then end the loop with `exit_code`.
     void drain(int exit_code);
 
+    /// Another process serves who connects from now on: stop listening, leave
+    /// the socket's file to it, go on for those who are here, then end the loop
+    /// with 0. After Limits::handover_ms, or at once where the image is lost,
+    /// they are sent away with UNAVAILABLE.
+    void hand_over();
+
+    /// Neither handed over nor ending.
+    [[nodiscard]] bool listening() const { return listener_.has_value(); }
+    /// Only while listening().
+    [[nodiscard]] Listener& listener() { return *listener_; }
     [[nodiscard]] std::size_t client_count() const { return client_count_; }
     /// Nothing is computed any more: the image is lost.
     [[nodiscard]] bool revoked() const { return revoked_.has_value(); }
 
    private:
-    enum class State : std::uint8_t { serving, draining, leaving };
+    enum class State : std::uint8_t { serving, handed_over, draining, leaving };
     /// A text in the worker; where it goes from there.
     struct PendingText {
         sched::RequestId request = 0;
@@ -98,6 +108,8 @@ class Server final : private Connection::Owner {
                  std::optional<sched::SessionId> session, std::vector<std::uint32_t> ids);
     [[nodiscard]] std::size_t clients_of(uid_t uid) const;
 
+    void stop_listening();
+    void send_all_away();
     void leave_soon(int exit_code);
     void end_when_quiet();
 

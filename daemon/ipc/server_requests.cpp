@@ -43,7 +43,7 @@ void Server::perform(Connection& connection, sched::RequestId request, Greeting&
         return;
     }
     const Limits& limits = parts_.limits;
-    if (state_ != State::serving) {
+    if (state_ == State::draining || state_ == State::leaving) {
         connection.refuse(request, M4_E_UNAVAILABLE, "the service is stopping");
         return;
     }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "lifecycle/opened_image.hpp"
 
-#include <systemd/sd-daemon.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -32,18 +30,18 @@ OpenedImage open_device(const std::filesystem::path& node) {
     }
 }
 
-OpenedImage open_folder(const std::filesystem::path& folder) {
+OpenedImage open_folder(const std::filesystem::path& folder, const Notifier& notifier) {
     std::atomic<std::uint64_t> shown{0};
     firmware::MappedImage mapped = firmware::MappedImage::open_folder(
-        folder, [&shown](std::uint64_t done_bytes, std::uint64_t total_bytes) {
+        folder, [&](std::uint64_t done_bytes, std::uint64_t total_bytes) {
             const std::uint64_t percent =
                 done_bytes * 100 / std::max<std::uint64_t>(total_bytes, 1);
             // Several threads report; each tenth is told once.
             std::uint64_t before = shown.load();
             while (percent >= before + 10) {
                 if (shown.compare_exchange_weak(before, percent)) {
-                    (void)sd_notifyf(0, "STATUS=Verifying the image: %u %%\nEXTEND_TIMEOUT_USEC=%u",
-                                     static_cast<unsigned>(percent), 60'000'000U);
+                    notifier.say("STATUS=Verifying the image: %u %%\nEXTEND_TIMEOUT_USEC=%u",
+                                 static_cast<unsigned>(percent), 60'000'000U);
                     return;
                 }
             }
@@ -74,8 +72,8 @@ std::string OpenedImage::lost_text() const {
 }
 
 OpenedImage open_image(const std::filesystem::path& folder,
-                       const std::filesystem::path& device_node) {
-    return folder.empty() ? open_device(device_node) : open_folder(folder);
+                       const std::filesystem::path& device_node, const Notifier& notifier) {
+    return folder.empty() ? open_device(device_node) : open_folder(folder, notifier);
 }
 
 OwnedTokenizer::OwnedTokenizer(const OpenedImage& opened)

@@ -9,6 +9,7 @@
 
 #include "lib/image.hpp"
 #include "lib/tokenizer.hpp"
+#include "lifecycle/notifier.hpp"
 #include "trust/kernel_image.hpp"
 
 namespace m4::lifecycle {
@@ -26,7 +27,8 @@ struct OpenedImage {
 /// The image of a folder, or of the kernel's node where `folder` is empty.
 /// Tells the service manager how far it is. Throws firmware::Error.
 [[nodiscard]] OpenedImage open_image(const std::filesystem::path& folder,
-                                     const std::filesystem::path& device_node);
+                                     const std::filesystem::path& device_node,
+                                     const Notifier& notifier);
 
 /// The image's tokeniser over a copy of its section: it goes on working, and
 /// in bounds, when the image is lost.

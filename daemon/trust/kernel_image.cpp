@@ -53,7 +53,7 @@ std::string value_of(std::string_view text, std::string_view key) {
 
 }  // namespace
 
-KernelImage::KernelImage(int fd, KernelPlaces places) {
+KernelImage::KernelImage(int fd, const KernelPlaces& places) {
     const auto file = places.fdinfo / std::to_string(fd);
     std::ifstream stream(file);
     const std::string text((std::istreambuf_iterator<char>(stream)), {});

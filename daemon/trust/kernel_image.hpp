@@ -30,7 +30,7 @@ class KernelImage {
    public:
     /// Reads fdinfo of `fd` (not kept). Throws firmware::Error where it names
     /// no image.
-    explicit KernelImage(int fd, KernelPlaces places = {});
+    explicit KernelImage(int fd, const KernelPlaces& places = {});
 
     [[nodiscard]] const std::string& name() const { return name_; }
     /// 0: the module does not count them.

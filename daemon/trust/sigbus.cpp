@@ -25,7 +25,6 @@ struct Range {
 namespace {
 
 static_assert(std::atomic<std::uintptr_t>::is_always_lock_free &&
-                  std::atomic<std::size_t>::is_always_lock_free &&
                   std::atomic<bool>::is_always_lock_free,
               "a signal handler may not wait for a lock");
 

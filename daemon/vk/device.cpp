@@ -6,6 +6,8 @@
 #include <mutex>
 #include <vector>
 
+#include "drm.hpp"
+
 namespace m4::vk {
 
 namespace {
@@ -186,6 +188,22 @@ void Device::query_identity() {
     identity_.driver_version = properties.driverVersion;
     const auto& uuid = chain.get<hpp::PhysicalDeviceVulkan11Properties>().deviceUUID;
     std::copy(uuid.begin(), uuid.end(), identity_.device_uuid.begin());
+    if (has_extension(physical_, VK_EXT_PHYSICAL_DEVICE_DRM_EXTENSION_NAME)) {
+        query_drm();
+    }
+}
+
+void Device::query_drm() {
+    const auto numbers =
+        physical_
+            .getProperties2<hpp::PhysicalDeviceProperties2, hpp::PhysicalDeviceDrmPropertiesEXT>()
+            .get<hpp::PhysicalDeviceDrmPropertiesEXT>();
+    if (numbers.hasRender == VK_TRUE) {
+        identity_.render_node =
+            drm::find_node(drm::render_nodes(), {numbers.renderMajor, numbers.renderMinor});
+        identity_.drm_driver =
+            identity_.render_node.empty() ? "" : drm::driver_of(identity_.render_node);
+    }
 }
 
 void Device::query_limits(bool host_pointer) {
@@ -226,6 +244,12 @@ void Device::create_device() {
     std::vector<const char*> extensions;
     if (host_pointer) {
         extensions.push_back(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
+    }
+    limits_.dma_buf = has_extension(physical_, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME) &&
+                      has_extension(physical_, VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME);
+    if (limits_.dma_buf) {
+        extensions.push_back(VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME);
+        extensions.push_back(VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME);
     }
     query_limits(host_pointer);
     const float priority = 1.0F;

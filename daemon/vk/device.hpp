@@ -24,6 +24,7 @@ struct Limits {
     std::uint64_t allocation = 0;              ///< of one memory allocation and buffer
     std::uint64_t view_alignment = 0;          ///< of the start of a view or binding
     std::uint64_t host_pointer_alignment = 0;  ///< 0: no import of host memory
+    bool dma_buf = false;                      ///< imports of dma-bufs are known
     std::uint32_t workgroup_lanes = 0;
     std::uint32_t workgroup_count_x = 0;
     std::uint32_t workgroup_count_y = 0;
@@ -39,6 +40,8 @@ struct Identity {
     DeviceType type = DeviceType::other;
     std::array<std::uint8_t, 16> device_uuid{};
     std::uint32_t driver_version = 0;
+    std::string render_node;  ///< "/dev/dri/renderD128"; empty: it has none
+    std::string drm_driver;   ///< name and version of its kernel driver; likewise
 };
 
 /// One Vulkan device with one compute queue. One thread, save identity() and
@@ -82,6 +85,7 @@ class Device {
     void create_instance(bool validation);
     void choose(const std::string& wanted);
     void query_identity();
+    void query_drm();
     void query_limits(bool host_pointer);
     void create_device();
 };

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "memory.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <vector>
 
 namespace m4::vk {
@@ -34,6 +37,15 @@ std::uint32_t find_type(const Device& device, std::uint32_t allowed, MemoryKind 
         }
     }
     throw DeviceError("the Vulkan device has no memory of a kind that is needed");
+}
+
+constexpr auto kDmaBuf = hpp::ExternalMemoryHandleTypeFlagBits::eDmaBufEXT;
+
+hpp::raii::Buffer dma_buf_buffer(const Device& device, std::uint64_t size_bytes,
+                                 hpp::BufferUsageFlags usage) {
+    const hpp::ExternalMemoryBufferCreateInfo external{.handleTypes = kDmaBuf};
+    return {device.handle(),
+            hpp::BufferCreateInfo{.pNext = &external, .size = size_bytes, .usage = usage}};
 }
 
 }  // namespace
@@ -78,6 +90,53 @@ Buffer Buffer::import_host(const Device& device, std::span<const std::byte> page
         hpp::MemoryAllocateInfo{.pNext = &import,
                                 .allocationSize = pages.size(),
                                 .memoryTypeIndex = find_type(device, allowed, MemoryKind::device)});
+    result.buffer_.bindMemory(*result.memory_, 0);
+    return result;
+}
+
+std::uint64_t Buffer::dma_buf_bytes(const Device& device, std::uint64_t size_bytes,
+                                    hpp::BufferUsageFlags usage) {
+    if (!device.limits().dma_buf) {
+        throw DeviceError("the driver has no " VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME);
+    }
+    const hpp::ExternalBufferProperties can = device.physical().getExternalBufferProperties(
+        hpp::PhysicalDeviceExternalBufferInfo{.usage = usage, .handleType = kDmaBuf});
+    if (!(can.externalMemoryProperties.externalMemoryFeatures &
+          hpp::ExternalMemoryFeatureFlagBits::eImportable)) {
+        throw DeviceError("the driver imports no dma-buf for buffers of this use");
+    }
+    return dma_buf_buffer(device, size_bytes, usage).getMemoryRequirements().size;
+}
+
+Buffer Buffer::import_dma_buf(const Device& device, int fd, std::uint64_t size_bytes,
+                              hpp::BufferUsageFlags usage) {
+    Buffer result;
+    result.size_bytes_ = size_bytes;
+    result.buffer_ = dma_buf_buffer(device, size_bytes, usage);
+    const hpp::MemoryRequirements needs = result.buffer_.getMemoryRequirements();
+    const std::uint32_t allowed =
+        needs.memoryTypeBits & device.handle().getMemoryFdPropertiesKHR(kDmaBuf, fd).memoryTypeBits;
+    if (allowed == 0) {
+        throw DeviceError("the Vulkan driver cannot use a dma-buf of this memory");
+    }
+    // The driver takes the descriptor it is given, but only when it succeeds.
+    const int given = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (given < 0) {
+        throw DeviceError("a dma-buf's descriptor cannot be duplicated");
+    }
+    const hpp::MemoryDedicatedAllocateInfo dedicated{.buffer = *result.buffer_};
+    const hpp::ImportMemoryFdInfoKHR import{
+        .pNext = &dedicated, .handleType = kDmaBuf, .fd = given};
+    try {
+        result.memory_ = hpp::raii::DeviceMemory(
+            device.handle(), hpp::MemoryAllocateInfo{.pNext = &import,
+                                                     .allocationSize = needs.size,
+                                                     .memoryTypeIndex = find_type(
+                                                         device, allowed, MemoryKind::device)});
+    } catch (...) {
+        ::close(given);
+        throw;
+    }
     result.buffer_.bindMemory(*result.memory_, 0);
     return result;
 }

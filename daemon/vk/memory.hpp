@@ -30,6 +30,16 @@ class Buffer {
     static Buffer import_host(const Device& device, std::span<const std::byte> pages,
                               hpp::BufferUsageFlags usage);
 
+    /// Bytes of dma-buf that the driver wants under a buffer of this size: the
+    /// size, or somewhat more. Throws DeviceError where it imports none.
+    [[nodiscard]] static std::uint64_t dma_buf_bytes(const Device& device, std::uint64_t size_bytes,
+                                                     hpp::BufferUsageFlags usage);
+    /// A buffer over the beginning of a dma-buf, which is of at least
+    /// dma_buf_bytes(). The descriptor stays the caller's; the buffer keeps the
+    /// memory. Throws as import_host does.
+    static Buffer import_dma_buf(const Device& device, int fd, std::uint64_t size_bytes,
+                                 hpp::BufferUsageFlags usage);
+
     [[nodiscard]] hpp::Buffer handle() const { return *buffer_; }
     [[nodiscard]] std::uint64_t size_bytes() const { return size_bytes_; }
     /// Of upload and readback buffers; else empty.

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "lib/error.hpp"
+#include "vk/drm.hpp"
+
 namespace m4::weights {
 
 namespace {
@@ -48,31 +51,85 @@ Store::Store(vk::Device& device, std::span<const std::byte> payload,
     }
     tensors_.resize(tensors.size());
 
+    const auto by_dma_buf = [&] { import_dma_bufs(device, payload.size(), wanted); };
+    const auto by_pointer = [&] { import_pages(device, payload, wanted); };
     if (options_.import == Import::staging) {
         note_ = "staging was asked for";
-    } else if (device.limits().host_pointer_alignment == 0) {
-        note_ = "the driver cannot import host memory";
+        stage(device, payload, wanted);
     } else if (!reads_host_memory_well(device.identity().type)) {
         note_ = "the device has memory of its own";
-    } else {
-        try {
-            import_pages(device, payload, wanted);
-        } catch (const hpp::SystemError& error) {
-            note_ = error.what();
-        } catch (const vk::DeviceError& error) {
-            note_ = error.what();
-        }
-    }
-    if (!note_.empty()) {
-        windows_.clear();
+        stage(device, payload, wanted);
+    } else if (!attempt("dma_buf", by_dma_buf) && !attempt("host_pointer", by_pointer)) {
         stage(device, payload, wanted);
     }
     create_views(device, wanted, order);
 }
 
+template <typename Way>
+bool Store::attempt(const char* name, Way&& way) {
+    std::string why;
+    try {
+        way();
+        import_name_ = name;
+        return true;
+    } catch (const hpp::SystemError& error) {
+        why = error.what();
+    } catch (const vk::DeviceError& error) {
+        why = error.what();
+    } catch (const firmware::Error& error) {
+        why = error.what();
+    }
+    note_ += (note_.empty() ? "" : "; ") + std::string("not by ") + name + ": " + why;
+    windows_.clear();
+    return false;
+}
+
+/// The kernel's windows begin and end at chunks; a driver may want some bytes
+/// behind the buffer, which the payload's padding, or its next chunk, has.
+void Store::import_dma_bufs(const vk::Device& device, std::uint64_t payload_bytes,
+                            std::span<const Wanted> wanted) {
+    constexpr std::uint64_t kChunk = M4_IMAGE_CHUNK_BYTES;
+    if (!options_.export_window) {
+        throw vk::DeviceError("a folder's image has none");
+    }
+    // Before the kernel is asked for anything.
+    (void)vk::Buffer::dma_buf_bytes(device, kChunk, kUsage);
+    plan_ = plan_windows(
+        wanted, payload_bytes,
+        std::min({largest_window(device, options_), kLargestWindow - kChunk, payload_bytes}),
+        kChunk);
+    std::vector<std::uint64_t> used(plan_.windows.size(), 0);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+        const std::uint32_t window = plan_.window_of[i];
+        const Extent& extent = wanted[i].extent;
+        used[window] = std::max(used[window],
+                                extent.offset + extent.size_bytes - plan_.windows[window].offset);
+    }
+    for (std::size_t i = 0; i < plan_.windows.size(); ++i) {
+        const std::uint64_t offset = plan_.windows[i].offset;
+        const std::uint64_t needed = vk::Buffer::dma_buf_bytes(device, used[i], kUsage);
+        const std::uint64_t bytes = (needed + kChunk - 1) / kChunk * kChunk;
+        if (bytes > payload_bytes - offset) {
+            throw vk::DeviceError("the driver wants more bytes behind the payload than it has");
+        }
+        const firmware::UniqueFd window = options_.export_window(offset, bytes);
+        const std::string& node = device.identity().render_node;
+        if (i == 0 && !node.empty()) {
+            // The kernel's driver says more clearly than Vulkan's what it minds.
+            if (const std::string why = vk::drm::import_refusal(node, window.get()); !why.empty()) {
+                throw vk::DeviceError(why);
+            }
+        }
+        windows_.push_back(vk::Buffer::import_dma_buf(device, window.get(), used[i], kUsage));
+    }
+}
+
 void Store::import_pages(const vk::Device& device, std::span<const std::byte> payload,
                          std::span<const Wanted> wanted) {
     const std::uint64_t alignment = device.limits().host_pointer_alignment;
+    if (alignment == 0) {
+        throw vk::DeviceError("the driver cannot import host memory");
+    }
     const auto base = reinterpret_cast<std::uintptr_t>(payload.data());
     if (base % alignment != 0 || payload.size() % alignment != 0) {
         throw vk::DeviceError("the payload's pages are not aligned as the driver needs them");
@@ -85,7 +142,6 @@ void Store::import_pages(const vk::Device& device, std::span<const std::byte> pa
         windows_.push_back(vk::Buffer::import_host(
             device, payload.subspan(window.offset, window.size_bytes), kUsage));
     }
-    import_name_ = "host_pointer";
 }
 
 void Store::stage(vk::Device& device, std::span<const std::byte> payload,

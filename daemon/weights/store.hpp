@@ -3,10 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
+#include "lib/file.hpp"
 #include "lib/image.hpp"
 #include "vk/memory.hpp"
 #include "windows.hpp"
@@ -14,13 +17,15 @@
 namespace m4::weights {
 
 enum class Import : std::uint8_t {
-    automatic,  ///< host pointer where it serves, else staging
+    automatic,  ///< dma-buf where it serves, else host pointer, else staging
     staging,
 };
 
 struct StoreOptions {
     Import import = Import::automatic;
     std::uint64_t window_bytes = 0;  ///< at most a buffer; 0: as the device allows
+    /// See engine::Options.
+    std::function<firmware::UniqueFd(std::uint64_t offset, std::uint64_t bytes)> export_window = {};
 };
 
 /// Where a kernel finds a tensor. At least one of the two ways is there.
@@ -47,15 +52,20 @@ class Store {
     [[nodiscard]] const TensorBuffer& tensor(std::uint32_t index) const {
         return tensors_.at(index);
     }
-    /// "host_pointer" or "staging".
+    /// "dma_buf", "host_pointer" or "staging".
     [[nodiscard]] std::string_view import_name() const { return import_name_; }
-    /// Why pages were copied; empty where they were not.
+    /// Why not by the ways that are tried before; empty where it is the first.
     [[nodiscard]] const std::string& note() const { return note_; }
     [[nodiscard]] std::uint64_t weight_bytes() const { return weight_bytes_; }
     [[nodiscard]] std::uint64_t copied_bytes() const { return copied_bytes_; }
     [[nodiscard]] std::size_t window_count() const { return windows_.size(); }
 
    private:
+    /// Tries `way`; false, and a word in note(), where it does not serve.
+    template <typename Way>
+    bool attempt(const char* name, Way&& way);
+    void import_dma_bufs(const vk::Device& device, std::uint64_t payload_bytes,
+                         std::span<const Wanted> wanted);
     void import_pages(const vk::Device& device, std::span<const std::byte> payload,
                       std::span<const Wanted> wanted);
     void stage(vk::Device& device, std::span<const std::byte> payload,

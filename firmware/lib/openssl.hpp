@@ -34,7 +34,7 @@ using UniqueX509 = std::unique_ptr<X509, OpensslFree<X509_free>>;
 /// "<place>: <words> (<why, in the library's words>)"; empties its queue.
 [[nodiscard]] inline Error openssl_error(const std::string& place, const std::string& words) {
     const char* why = ERR_reason_error_string(ERR_peek_last_error());
-    const Error error(place, why == nullptr ? words : words + " (" + why + ")");
+    Error error(place, why == nullptr ? words : words + " (" + why + ")");
     ERR_clear_error();
     return error;
 }

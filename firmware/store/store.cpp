@@ -243,7 +243,7 @@ void FirmwareStore::point_previous(const std::string& id) const {
 // way back names the one before the last.
 Links FirmwareStore::activate(const std::string& id) {
     require_lock();
-    const Links former = links();
+    Links former = links();
     const StoredImage image = describe(images_ / id);
     if (!image.damage.empty()) {
         throw Error(image.folder.string(), "cannot become current: " + image.damage);
@@ -322,7 +322,7 @@ std::string FirmwareStore::adopt(const Progress& progress) {
         throw Error((link_ / firmware::kSignatureName).string(),
                     "is absent, and the kernel takes no image without");
     }
-    const std::string id = digest.substr(0, kIdDigits);
+    std::string id = digest.substr(0, kIdDigits);
     if (fs::exists(images_ / id)) {
         throw Error(link_.string(),
                     "is in the store already, as " + id + ": remove the folder and activate that");

@@ -85,8 +85,17 @@ bool has_image(const std::string& state) {
 
 }  // namespace
 
+// The name may be m4d's word, and what is written below is written by root: no
+// name may lead out of sysfs.
 KernelImage::KernelImage(const std::string& base, const std::string& name)
-    : folder_(base + "/" + name) {}
+    : folder_(base + "/" + name) {
+    const auto good = [](char ch) {
+        return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-';
+    };
+    if (name.empty() || !std::all_of(name.begin(), name.end(), good)) {
+        throw Failure(kExitFailed, "'" + name + "' is no name of an image");
+    }
+}
 
 std::string KernelImage::path(const char* attribute) const {
     return folder_ + "/" + attribute;

@@ -18,6 +18,7 @@ class KernelImage {
         double limit_s = 0;  ///< 0: none
     };
 
+    /// Throws where `name` is none that an image may have.
     KernelImage(const std::string& base, const std::string& name);
 
     /// The module is loaded, and knows the name.

@@ -53,6 +53,11 @@ TEST_CASE("lost: a shard cut while tokens are generated fails them with VERIFY, 
     const Client client = connect(service.socket());
     const Client other = connect(service.socket());
     CHECK(state_of(client.get()) == "ready");
+    struct m4_status figures = M4_INIT(struct m4_status);
+    REQUIRE(m4_status(client.get(), &figures) == 0);
+    if (std::string(figures.weights_import) == "staging") {
+        M4_SKIP("the device computes from copies of its own");
+    }
 
     // What the untouched image says, for comparison.
     const Session whole = open_session(client.get());

@@ -13,7 +13,8 @@
 
 namespace m4::test {
 
-Service::Service(const std::filesystem::path& image, const std::vector<std::string>& extra)
+Service::Service(const std::filesystem::path& image, const std::vector<std::string>& extra,
+                 const std::vector<std::string>& environment)
     : socket_((scratch_ / "m4d.sock").string()) {
     std::vector<std::string> argv = {binary("m4d"),
                                      "--image",
@@ -23,7 +24,7 @@ Service::Service(const std::filesystem::path& image, const std::vector<std::stri
                                      "--cache-dir",
                                      (scratch_ / "cache").string()};
     argv.insert(argv.end(), extra.begin(), extra.end());
-    process_ = std::make_unique<Process>(argv, scratch_.path());
+    process_ = std::make_unique<Process>(argv, scratch_.path(), environment);
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(120);
     while (m4_availability(socket_.c_str(), nullptr, 0) != M4_AVAILABLE) {
         if (!process_->running()) {

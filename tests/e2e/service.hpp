@@ -18,8 +18,8 @@ namespace m4::test {
 /// with m4d's own words when it does not come up.
 class Service {
    public:
-    explicit Service(const std::filesystem::path& image,
-                     const std::vector<std::string>& extra = {});
+    explicit Service(const std::filesystem::path& image, const std::vector<std::string>& extra = {},
+                     const std::vector<std::string>& environment = {});
 
     [[nodiscard]] const std::string& socket() const { return socket_; }
     [[nodiscard]] Process& process() { return *process_; }

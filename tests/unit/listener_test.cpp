@@ -66,6 +66,27 @@ TEST_CASE("what is no socket stays") {
                     std::runtime_error);
 }
 
+TEST_CASE("the file may be left to another process, and taken from it") {
+    const test::TempFolder folder;
+    const auto path = folder.path() / "a.sock";
+    {
+        Listener bound = Listener::bind(path);
+        CHECK(bound.owns_file());
+        {
+            Listener adopted = Listener::adopt(dup(bound.fd()));
+            CHECK_FALSE(adopted.owns_file());
+        }
+        CHECK(std::filesystem::is_socket(path));
+        bound.leave_file();
+        Listener successor = Listener::adopt(dup(bound.fd()));
+        successor.take_file(folder.path() / "b.sock");  // not where it is bound
+        CHECK_FALSE(successor.owns_file());
+        successor.take_file(path);
+        CHECK(successor.owns_file());
+    }
+    CHECK(!std::filesystem::exists(path));
+}
+
 TEST_CASE("the file of another is not removed") {
     const test::TempFolder folder;
     const auto path = folder.path() / "a.sock";

@@ -267,6 +267,9 @@ TEST_CASE("kernel image: files that cannot be read or written") {
     const TempFolder temp;
     const m4ctl::KernelImage absent((temp / "sys").string(), "tiny");
     CHECK_FALSE(absent.present());
+    for (const char* name : {"", "..", "../x", "a/b", "A"}) {
+        CHECK_THROWS_AS(m4ctl::KernelImage("/sys/class/m4", name), m4ctl::Failure);
+    }
     CHECK_THROWS_WITH_AS((void)absent.text("state"), doctest::Contains("No such file"),
                          m4ctl::Failure);
     CHECK_THROWS_WITH_AS((void)absent.load({}), doctest::Contains("m4.ko is not loaded"),

@@ -16,14 +16,12 @@
 #include <cstring>
 #include <system_error>
 
-#include "ipc/server.hpp"
-
 namespace m4::test {
 
 // ---- service
 
 Service::Service(ServiceOptions options)
-    : drain_fd_(eventfd(0, EFD_CLOEXEC)), exit_code_(exit_code_promise_.get_future()) {
+    : orders_fd_(eventfd(0, EFD_CLOEXEC)), exit_code_(exit_code_promise_.get_future()) {
     std::promise<void> ready;
     auto made = ready.get_future();
     thread_ = std::thread([this, options = std::move(options), ready = std::move(ready)]() mutable {
@@ -40,11 +38,36 @@ Service::Service(ServiceOptions options)
 Service::~Service() {
     drain();
     thread_.join();
-    close(drain_fd_);
+    close(orders_fd_);
+}
+
+void Service::order(Order what) {
+    {
+        const std::lock_guard lock(mutex_);
+        orders_.push_back(std::move(what));
+    }
+    (void)eventfd_write(orders_fd_, 1);
+}
+
+std::vector<Service::Order> Service::take_orders() {
+    eventfd_t ignored = 0;
+    (void)eventfd_read(orders_fd_, &ignored);
+    const std::lock_guard lock(mutex_);
+    return std::exchange(orders_, {});
 }
 
 void Service::drain() {
-    (void)eventfd_write(drain_fd_, 1);
+    order([](ipc::Server& server, sched::Scheduler&) { server.drain(0); });
+}
+
+void Service::hand_over() {
+    order([](ipc::Server& server, sched::Scheduler&) { server.hand_over(); });
+}
+
+void Service::revoke_image(std::string why) {
+    order([why = std::move(why)](ipc::Server&, sched::Scheduler& scheduler) {
+        scheduler.revoke(why);
+    });
 }
 
 int Service::exit_code() {
@@ -67,7 +90,6 @@ void Service::run(const ServiceOptions& options, std::promise<void>& ready) {
         return made;
     };
     sched::Scheduler scheduler(factory, text, options.sched, completions);
-    scheduler_ = &scheduler;
     ipc::Server::Parts parts;
     parts.loop = loop.get();
     parts.scheduler = &scheduler;
@@ -78,14 +100,15 @@ void Service::run(const ServiceOptions& options, std::promise<void>& ready) {
     parts.info.model_name = "fake";
     parts.info.vocabulary = ByteText::kVocabulary;
     ipc::Server server(std::move(parts), ipc::Listener::bind(socket()));
-    const auto on_drain = [](sd_event_source* source, int fd, std::uint32_t, void* data) {
-        return ipc::guarded(source, [&] {
-            eventfd_t ignored = 0;
-            (void)eventfd_read(fd, &ignored);
-            static_cast<ipc::Server*>(data)->drain(0);
-        });
+    std::function<void()> obey = [&] {
+        for (const Order& what : take_orders()) {
+            what(server, scheduler);
+        }
     };
-    const auto draining = ipc::add_io(loop.get(), drain_fd_, EPOLLIN, on_drain, &server);
+    const auto on_order = [](sd_event_source* source, int, std::uint32_t, void* data) {
+        return ipc::guarded(source, *static_cast<std::function<void()>*>(data));
+    };
+    const auto obeying = ipc::add_io(loop.get(), orders_fd_, EPOLLIN, on_order, &obey);
     ready.set_value();
     exit_code_promise_.set_value(sd_event_loop(loop.get()));
 }

@@ -8,6 +8,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@
 
 #include "fake_backend.hpp"
 #include "ipc/limits.hpp"
+#include "ipc/server.hpp"
 #include "protocol/codec.hpp"
 #include "sched/limits.hpp"
 #include "sched/scheduler.hpp"
@@ -42,21 +44,28 @@ class Service {
     [[nodiscard]] std::filesystem::path socket() const { return folder_.path() / "m4d.sock"; }
     /// As SIGTERM does.
     void drain();
+    /// As when another process has taken over; the socket's file stays.
+    void hand_over();
     /// The loop's exit code; waits for the end.
     int exit_code();
     void lose_device() { backend_->lose(); }
     /// As a step finds it.
     void lose_image() { backend_->revoke(); }
     /// As the watch of sysfs finds it, nothing running.
-    void revoke_image(std::string why) { scheduler_->revoke(std::move(why)); }
+    void revoke_image(std::string why);
 
    private:
+    /// Done in the loop's thread.
+    using Order = std::function<void(ipc::Server&, sched::Scheduler&)>;
+    void order(Order what);
+    std::vector<Order> take_orders();
     void run(const ServiceOptions& options, std::promise<void>& ready);
 
     TempFolder folder_;
     FakeBackend* backend_ = nullptr;  ///< the engine thread's
-    sched::Scheduler* scheduler_ = nullptr;
-    int drain_fd_;
+    std::mutex mutex_;
+    std::vector<Order> orders_;
+    int orders_fd_;  ///< an eventfd: orders wait
     std::promise<int> exit_code_promise_;
     std::shared_future<int> exit_code_;
     std::thread thread_;

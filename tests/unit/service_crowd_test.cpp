@@ -223,6 +223,74 @@ TEST_CASE("a lost image fails requests with VERIFY; the service stays and says s
     CHECK(service.exit_code() == 0);
 }
 
+TEST_CASE("after a handover who is here is served, and the last one ends it") {
+    ServiceOptions options;
+    options.backend.context_length = 4000;
+    Service service(options);
+    RawClient client(service);
+    RawClient silent = RawClient::stranger(service);
+    const auto session = client.prepare("abc");
+    const auto state = [&] {
+        const auto reply = client.expect<wire::StatusReply>(client.ask_status());
+        return std::string(protocol::text_of(reply.frame().body_as_StatusReply()->model_state()));
+    };
+    service.hand_over();
+    test::eventually([&] { return state() == "draining"; });
+    CHECK(client.collect(client.ask_generate(session, 50)).text ==
+          test::continuation(test::next_letter, "abc", 50));
+    SUBCASE("by hanging up") {
+        client.hang_up();
+        silent.hang_up();
+    }
+    SUBCASE("by SIGTERM, which need not wait for them") {
+        service.drain();
+    }
+    CHECK(service.exit_code() == 0);
+    CHECK(std::filesystem::exists(service.socket()));  // the other process's
+}
+
+TEST_CASE("after a handover who stays is sent away in time, busy or idle") {
+    ServiceOptions options;
+    options.backend.context_length = 1'000'000;
+    options.backend.pool_tokens = 2'000'000;
+    options.backend.rule = test::follow("abcdefghijklmnopqrstuvwxyz");
+    bool lost_before = false;
+    bool lost_after = false;
+    SUBCASE("the limit") {
+        options.ipc.handover_ms = 50;
+    }
+    SUBCASE("at once from a lost image") {
+        lost_before = true;
+    }
+    SUBCASE("at once when the image is lost later") {
+        lost_after = true;
+    }
+    Service service(options);
+    RawClient idle(service);
+    RawClient busy(service);
+    const auto request = busy.ask_generate(busy.prepare("abc"), 0);
+    (void)busy.expect<wire::GenerateChunk>(request);
+    const std::string why = "the fake image is revoked";
+    if (lost_before) {
+        service.revoke_image(why);
+    }
+    service.hand_over();
+    if (lost_after) {
+        service.revoke_image(why);
+    }
+    for (RawClient* client : {&idle, &busy}) {
+        std::string last;
+        while (const auto reply = client->receive()) {
+            if (const auto* error = reply->frame().body_as_ErrorReply()) {
+                last = protocol::text_of(error->message());
+                CHECK(error->code() == (reply->frame().id() == 0 ? M4_E_UNAVAILABLE : M4_E_VERIFY));
+            }
+        }
+        CHECK(last == "the model was updated: connect again");
+    }
+    CHECK(service.exit_code() == 0);
+}
+
 TEST_CASE("at the end running requests are cancelled, and the socket goes") {
     ServiceOptions options;
     options.backend.context_length = 1'000'000;

@@ -64,6 +64,7 @@ debian_kernel() {
 	echo "build-kernel: $arch, Linux $release from Debian (once)"
 	packages=("$image:$arch" "linux-headers-$release:$arch")
 	while read -r package; do
+		package=${package//[<>]/} # how apt writes one that another architecture provides
 		package=${package%:*}
 		case $package in
 		linux-headers-*-common) packages+=("$package") ;;
@@ -144,7 +145,7 @@ from_debian() {
 	mkdir -p "$dir/usr/lib"
 	mv "$dir/work/tree/usr/src" "$dir/usr/"
 	mv "$dir/work/tree"/usr/lib/linux-kbuild-* "$dir/usr/lib/"
-	common=$(echo "$dir"/usr/src/linux-headers-*-common)
+	common=$(find "$dir/usr/src" -name "linux-headers-*-common" | grep .)
 	echo "include $common/Makefile" >"$dir/usr/src/linux-headers-$release/Makefile"
 	ln -s "usr/src/linux-headers-$release" "$dir/kdir"
 	rm -rf "$dir/work"

@@ -13,6 +13,8 @@ mount -t tmpfs shm /dev/shm
 [ ! -d /sys/kernel/security ] || mount -t securityfs security /sys/kernel/security
 [ ! -d /sys/kernel/tracing ] || mount -t tracefs tracing /sys/kernel/tracing
 /lib/systemd/systemd-udevd --daemon
+# Of what was there before udev, only the port to the host matters.
+udevadm trigger --action=add --subsystem-match=virtio-ports
 mount -o ro /dev/vdb /m4 && /m4/guest/main.sh
 sync
 echo o >/proc/sysrq-trigger

@@ -15,12 +15,18 @@ kinds='
 # kind       arch   kernel                       root   MiB   cases            has
 cloud-6.1    amd64  linux-image-cloud-amd64      full   6144  *                systemd bigmem
 cloud-6.12   amd64  linux-image-6.12-cloud-amd64 full   2048  *                systemd
-stock        amd64  linux-image-cloud-amd64      small  2048  10*,20*,30*,40*
+generic-6.1  amd64  linux-image-amd64            small  2048  *                vgem edu iommu
+stock        amd64  linux-image-cloud-amd64      small  2048  10*,20*
+debug-6.1    amd64  debug                        small  2048  *                vgem edu iommu debug
+arm64-6.1    arm64  linux-image-cloud-arm64      small  2048  *
 '
 # The words that "has" may say.
 features='systemd bigmem vgem edu iommu debug'
+# The kernel's words for trouble, whoever caused it.
+complaints='WARNING:|BUG:|BUG [a-z]|kernel BUG|KASAN:|UBSAN:|suspicious RCU|corruption|Oops'
+complaints+='|[Cc]all [Tt]race|possible (circular|recursive)|general protection|INFO: task|rcu:.*stall'
 # What make vm-test runs.
-default_kinds=cloud-6.1,cloud-6.12
+default_kinds=cloud-6.1,cloud-6.12,generic-6.1
 
 # kind_row NAME: sets kind, arch, kernel, root_kind, mib, cases, has.
 kind_row() {
@@ -53,7 +59,7 @@ cached() {
 	shift 2
 	mkdir -p "$vm_cache"
 	if [ ! -e "$dir/complete" ]; then
-		exec 9>"$vm_cache/lock"
+		exec 9>"$vm_cache/$name.lock"
 		flock 9 # two at once would make everything twice
 		if [ ! -e "$dir/complete" ]; then
 			as_root rm -rf "$dir"

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # tests/vm/make-images.sh STAGE KEYS: the images that the case files load, under
-# STAGE/images. KEYS holds dev.key and dev.crt, the key that the module under
+# STAGE/images, and the names of the documented attributes, STAGE/abi. KEYS holds dev.key and dev.crt, the key that the module under
 # test trusts; a key that it does not know is made there.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 stage=${1:?usage: make-images.sh STAGE KEYS}
 keys=${2:?usage: make-images.sh STAGE KEYS}
 mkdir -p "$stage/images"
+sed -n 's|^What:.*/||p' "$here/../../kmod/ABI/sysfs-class-m4" >"$stage/abi"
 
 image() { python3 "$here/make_image.py" "$@"; }
 # sign NAME [KEY]

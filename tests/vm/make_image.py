@@ -220,7 +220,15 @@ def swap(out):
     (out / "swap").rename(second)
 
 
+def newer(manifest):
+    """The next version of the same weights."""
+    struct.pack_into("<24s", manifest, 96, b"vm-2")
+    (index,) = struct.unpack_from("<Q", manifest, 120)
+    struct.pack_into("<Q", manifest, 120, index + 1)
+
+
 DAMAGES = {
+    "newer-version": resealed(newer),  # no damage, once it is signed again
     "payload-bit": lambda out: flip(last(out), last(out).stat().st_size - 1, 7),
     "manifest-bit": lambda out: flip(out / MANIFEST, 60),  # the uuid
     "leaf-bit": resealed(lambda m: xor(m, struct.unpack_from("<I", m, 224)[0])),

@@ -27,5 +27,3 @@ equal "good: payload_bytes" "$(attribute payload_bytes)" "$payload_bytes"
 equal "good: pinned_bytes" "$(attribute pinned_bytes)" "$((payload_bytes + (2 << 20)))"
 check "uevent: M4_STATE=ready reaches udev" wait_for 60 property M4_STATE=ready
 check "uevent: M4_VERSION reaches udev" property "M4_VERSION=$version"
-fails_with "good: a second load is busy" "Device or resource busy" \
-	bash -c "echo 1 >$sys/load"

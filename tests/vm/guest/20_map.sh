@@ -5,7 +5,6 @@
 . "$art/images/good.env"
 
 check "map: an image is ready" ready_image good
-prefixed refuse "$map_test" refusals "$node"
 prefixed content "$map_test" content "$node" "$art"/images/good/manifest.m4m \
 	"$art"/images/good/seg-*.m4w
 prefixed huge "$map_test" huge "$node" "$((payload_bytes + (2 << 20)))"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * What user space may and may not do with an image's node.
+ * What user space may do with an image's node. What it may not do is in the
+ * programs m4_misuse_*.
  *
- *   m4_map_test refusals NODE           every refusal, each with its errno
  *   m4_map_test content NODE FILE...    bytes equal manifest, then shards
  *   m4_map_test huge NODE BYTES         mapped by 2 MiB pages, few faults
  *   m4_map_test gup NODE                the pages can be pinned for reading
@@ -16,20 +16,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/personality.h>
 #include <sys/resource.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define CHUNK ((size_t)2 << 20)
@@ -79,114 +74,6 @@ static size_t node_bytes(int fd)
 		bytes += CHUNK;
 		munmap((void *)at, bytes);
 	}
-}
-
-static void refuse_files(const char *node, int fd)
-{
-	char self[64], buffer[16];
-	struct iovec iov = { buffer, sizeof(buffer) };
-	int null = open("/dev/null", O_WRONLY);
-
-	refused("open O_RDWR", open(node, O_RDWR), EACCES);
-	refused("open O_WRONLY", open(node, O_WRONLY), EACCES);
-	refused("open with access mode 3", open(node, O_ACCMODE), EACCES);
-	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-	refused("reopen for writing", open(self, O_RDWR), EACCES);
-	refused("read", read(fd, buffer, sizeof(buffer)), EINVAL);
-	refused("readv", readv(fd, &iov, 1), EINVAL);
-	refused("pread", pread(fd, buffer, sizeof(buffer), 0), ESPIPE);
-	refused("lseek", lseek(fd, 0, SEEK_END), ESPIPE);
-	refused("write", write(fd, buffer, sizeof(buffer)), EBADF);
-	refused("pwrite", pwrite(fd, buffer, sizeof(buffer), 0), ESPIPE);
-	refused("ioctl", ioctl(fd, 0x6d34, buffer), ENOTTY);
-	refused("sendfile", sendfile(null, fd, NULL, 16), EINVAL);
-	refused("ftruncate", ftruncate(fd, 0), EINVAL);
-	close(null);
-}
-
-static void refuse_maps(int fd, size_t bytes)
-{
-	refused("mmap MAP_PRIVATE",
-		map(fd, CHUNK, PROT_READ, MAP_PRIVATE, 0), EINVAL);
-	refused("mmap MAP_PRIVATE PROT_WRITE",
-		map(fd, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0),
-		EINVAL);
-	refused("mmap PROT_WRITE",
-		map(fd, CHUNK, PROT_READ | PROT_WRITE, MAP_SHARED, 0), EACCES);
-	refused("mmap PROT_EXEC",
-		map(fd, CHUNK, PROT_READ | PROT_EXEC, MAP_SHARED, 0), EACCES);
-	refused("mmap one page too long",
-		map(fd, bytes + PAGE, PROT_READ, MAP_SHARED, 0), ENXIO);
-	refused("mmap behind the end",
-		map(fd, PAGE, PROT_READ, MAP_SHARED, (off_t)bytes), ENXIO);
-	refused("mmap across the end",
-		map(fd, 2 * PAGE, PROT_READ, MAP_SHARED, (off_t)(bytes - PAGE)),
-		ENXIO);
-	refused("mmap at the last page of the offset range",
-		map(fd, 2 * PAGE, PROT_READ, MAP_SHARED, -(off_t)PAGE),
-		EOVERFLOW);
-	personality(READ_IMPLIES_EXEC);
-	refused("mmap under READ_IMPLIES_EXEC",
-		map(fd, CHUNK, PROT_READ, MAP_SHARED, 0), EACCES);
-	personality(0);
-}
-
-static void refuse_changes(int fd)
-{
-	char *at = (char *)map(fd, CHUNK, PROT_READ, MAP_SHARED, 0);
-	struct iovec from = { (char[8]){ 0 }, 8 }, to = { at, 8 };
-	int mem = open("/proc/self/mem", O_RDWR);
-	char before = at[0];
-
-	refused("mprotect PROT_WRITE",
-		mprotect(at, CHUNK, PROT_READ | PROT_WRITE), EACCES);
-	refused("mprotect PROT_EXEC",
-		mprotect(at, CHUNK, PROT_READ | PROT_EXEC), EACCES);
-	refused("mremap to more",
-		(intptr_t)mremap(at, CHUNK, 2 * CHUNK, MREMAP_MAYMOVE),
-		EFAULT);
-	refused("write through /proc/self/mem",
-		pwrite(mem, from.iov_base, 8, (off_t)(uintptr_t)at), EIO);
-	refused("process_vm_writev",
-		process_vm_writev(getpid(), &from, 1, &to, 1, 0), EFAULT);
-	refused("madvise MADV_REMOVE", madvise(at, CHUNK, MADV_REMOVE),
-		EACCES);
-	report("MADV_DONTNEED keeps the content",
-	       madvise(at, CHUNK, MADV_DONTNEED) == 0 && at[0] == before,
-	       "it does not");
-	close(mem);
-	munmap(at, CHUNK);
-}
-
-static void refuse_fork(int fd)
-{
-	volatile char *at = (char *)map(fd, CHUNK, PROT_READ, MAP_SHARED, 0);
-	int status = 0;
-	pid_t child = fork();
-
-	if (!child) {
-		signal(SIGSEGV, SIG_DFL);
-		_exit(at[0] == 0x7f); /* not reached: no mapping here */
-	}
-	waitpid(child, &status, 0);
-	report("a child does not inherit the mapping",
-	       WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV,
-	       "it could read");
-	munmap((void *)at, CHUNK);
-}
-
-static void refusals(const char *node)
-{
-	int fd = open(node, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0) {
-		report("open O_RDONLY", false, strerror(errno));
-		return;
-	}
-	refuse_files(node, fd);
-	refuse_maps(fd, node_bytes(fd));
-	refuse_changes(fd);
-	refuse_fork(fd);
 }
 
 /* Mapped bytes at `at` against `path`; its size, or 0 where they differ. */
@@ -369,9 +256,7 @@ int main(int argc, char **argv)
 {
 	const char *mode = argc > 2 ? argv[1] : "";
 
-	if (!strcmp(mode, "refusals"))
-		refusals(argv[2]);
-	else if (!strcmp(mode, "content") && argc > 3)
+	if (!strcmp(mode, "content") && argc > 3)
 		content(argv[2], argv + 3, argc - 3);
 	else if (!strcmp(mode, "huge") && argc == 4)
 		huge(argv[2], strtoull(argv[3], NULL, 0));
