@@ -570,12 +570,44 @@ static __u64 dtype_bytes(__u32 dtype)
 	}
 }
 
+/* Bytes of a tile, 16 rows of one block, of a quantised type; else 0. */
+static __u64 tile_bytes(__u32 dtype)
+{
+	switch (dtype) {
+	case M4_DTYPE_Q8:
+		return ROWS16_GROUP * (M4_IMAGE_QUANT_ELEMENTS + 2);
+	case M4_DTYPE_Q4:
+		return ROWS16_GROUP * (M4_IMAGE_QUANT_ELEMENTS / 2 + 2);
+	default:
+		return 0;
+	}
+}
+
+/* Of a quantised matrix, at most 2^31 by 2^31. */
+static __u64 quantised_bytes(__u32 dtype, __u32 layout, __u32 rank,
+			     const __u64 *shape)
+{
+	__u64 groups, blocks, bytes;
+
+	if (layout != M4_LAYOUT_ROWS16 || rank != 2 || !shape[0] ||
+	    shape[0] > M4_IMAGE_DIM_MAX || !shape[1] ||
+	    shape[1] > M4_IMAGE_DIM_MAX || shape[1] % M4_IMAGE_QUANT_ELEMENTS)
+		return 0;
+	groups = (shape[0] + ROWS16_GROUP - 1) / ROWS16_GROUP;
+	blocks = shape[1] / M4_IMAGE_QUANT_ELEMENTS;
+	if (check_mul_overflow(groups * blocks, tile_bytes(dtype), &bytes))
+		return 0;
+	return bytes;
+}
+
 __u64 m4_manifest_tensor_bytes(__u32 dtype, __u32 layout, __u32 rank,
 			       const __u64 *shape)
 {
 	__u64 bytes = dtype_bytes(dtype);
 	__u32 i;
 
+	if (tile_bytes(dtype))
+		return quantised_bytes(dtype, layout, rank, shape);
 	if (!bytes || !rank || rank > M4_IMAGE_RANK_MAX)
 		return 0;
 	if (dtype == M4_DTYPE_U8 && (layout != M4_LAYOUT_PLAIN || rank != 1))

@@ -4,8 +4,18 @@
 // Gimelshein 2018, arXiv 1805.02867): SPLIT lanes share a (row, head) pair,
 // each with its own maximum, sum and output over every SPLIT-th position; the
 // parts are merged once at the end, so the loop touches no shared memory.
+//
+// M4_NEEDS_SUBGROUP8: the eight lanes of a subgroup take eight positions at a
+// time, each the score of one; then each takes an eighth of the head's width
+// for the values of all eight, the weights passed around by shuffles. A lane
+// keeps an eighth of the output, and the maximum is renewed once for eight
+// positions. SPLIT is 8.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#if M4_NEEDS_SUBGROUP8
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#endif
 #include "values.glsl"
 #include "kv.glsl"
 
@@ -38,8 +48,10 @@ const bool ALIGNED = HEAD_DIM % 4u == 0u;
 const uint ROUND = 8;  // vec4s merged at once
 const float LOWEST = -3.0e38;
 
+#if !M4_NEEDS_SUBGROUP8
 shared vec2 parts[gl_WorkGroupSize.x];  // maximum, sum
 shared vec4 outputs[gl_WorkGroupSize.x * ROUND];
+#endif
 
 /// Four elements of head `head` of row t, from `element` on.
 void store(uint t, uint head, uint element, vec4 value) {
@@ -63,41 +75,90 @@ void store_padding(uint t, uint head) {
     }
 }
 
-void main() {
+/// q times the key at `key`.
+float score_of(vec4 q[VECS], uint key) {
+    vec4 products = vec4(0.0);
+    [[unroll]] for (uint u = 0u; u < HEAD_UNITS; ++u) {
+        const uvec4 k = LOAD_KV(key + u);
+        [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
+            products += unit_vec(k, v) * q[u * UNIT_VECS + v];
+        }
+    }
+    return dot(products, vec4(1.0));
+}
+
+#if M4_NEEDS_SUBGROUP8
+const uint LANES = 8;
+const uint LANE_UNITS = (HEAD_UNITS + LANES - 1u) / LANES;  // of a head, a lane
+
+/// The whole of one (row, head) pair, by one subgroup.
+void attend(vec4 q[VECS], uint keys, uint values, uint position, uint t, uint head, bool stored) {
+    const uint lane = gl_SubgroupInvocationID;
+    vec4 sum[LANE_UNITS * UNIT_VECS];
+    [[unroll]] for (uint i = 0u; i < LANE_UNITS * UNIT_VECS; ++i) {
+        sum[i] = vec4(0.0);
+    }
+    float highest = LOWEST;   // alike in all lanes
+    float weight_sum = 0.0;   // of this lane's positions
+    for (uint first = 0u; first <= position; first += LANES) {
+        const uint at = first + lane;
+        // Lanes past the end compute the last score once more and drop it.
+        const float computed = score_of(q, keys + min(at, position) * HEAD_UNITS);
+        const float score = at <= position ? computed : LOWEST;
+        float higher = max(highest, score);
+        higher = max(higher, subgroupShuffleXor(higher, 1u));
+        higher = max(higher, subgroupShuffleXor(higher, 2u));
+        higher = max(higher, subgroupShuffleXor(higher, 4u));
+        const float keep = exp(highest - higher);
+        const float weight = at <= position ? exp(score - higher) : 0.0;
+        highest = higher;
+        weight_sum = weight_sum * keep + weight;
+        [[unroll]] for (uint i = 0u; i < LANE_UNITS * UNIT_VECS; ++i) {
+            sum[i] *= keep;
+        }
+        [[unroll]] for (uint j = 0u; j < LANES; ++j) {
+            const float of_j = subgroupShuffle(weight, j);
+            const uint row = values + min(first + j, position) * HEAD_UNITS;
+            [[unroll]] for (uint u = 0u; u < LANE_UNITS; ++u) {
+                const uvec4 unit = LOAD_KV(row + min(lane + u * LANES, HEAD_UNITS - 1u));
+                [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
+                    sum[u * UNIT_VECS + v] += unit_vec(unit, v) * of_j;
+                }
+            }
+        }
+    }
+    weight_sum += subgroupShuffleXor(weight_sum, 1u);
+    weight_sum += subgroupShuffleXor(weight_sum, 2u);
+    weight_sum += subgroupShuffleXor(weight_sum, 4u);
+    if (!stored) {
+        return;
+    }
+    [[unroll]] for (uint u = 0u; u < LANE_UNITS; ++u) {
+        [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
+            const uint element = (lane + u * LANES) * UNIT_ELEMENTS + v * 4u;
+            if (element < HEAD_DIM) {
+                store(t, head, element, sum[u * UNIT_VECS + v] / weight_sum);
+            }
+        }
+    }
+    if (lane == 0u) {
+        store_padding(t, head);
+    }
+}
+#else
+/// SPLIT lanes of the workgroup, of which this is `part`, for one pair.
+void attend(vec4 q[VECS], uint keys, uint values, uint position, uint t, uint head,
+            bool stored_here) {
     const uint lane = gl_LocalInvocationID.x;
     const uint part = lane % SPLIT;
-    const uint pair_count = p.row_count * p.heads;
-    const uint wanted = gl_WorkGroupID.x * (gl_WorkGroupSize.x / SPLIT) + lane / SPLIT;
-    const bool stored_here = wanted < pair_count;
-    const uint pair = min(wanted, pair_count - 1u);
-    const uint t = pair % p.row_count;
-    const uint head = pair / p.row_count;
-
-    const uint capacity = step_words[p.capacities_word + t];
-    const uint position = step_words[p.positions_word + t];
-    const uint keys = kv_head_unit(step_words[p.bases_word + t], capacity, p.layer_units,
-                                   HEAD_UNITS, head / (p.heads / p.kv_heads));
-    const uint values = keys + capacity * p.kv_heads * HEAD_UNITS;
-
-    vec4 q[VECS];
     vec4 sum[VECS];
-    const uint q_row = p.q_offset + t * p.stride;
     [[unroll]] for (uint i = 0u; i < VECS; ++i) {
-        const vec4 loaded = load_elements(q_row, head * HEAD_DIM + i * 4u, ALIGNED);
-        q[i] = mask_columns(loaded * p.scale, i * 4u, HEAD_DIM);
         sum[i] = vec4(0.0);
     }
     float highest = LOWEST;
     float weight_sum = 0.0;
     for (uint at = part; at <= position; at += SPLIT) {
-        vec4 products = vec4(0.0);
-        [[unroll]] for (uint u = 0u; u < HEAD_UNITS; ++u) {
-            const uvec4 k = LOAD_KV(keys + at * HEAD_UNITS + u);
-            [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
-                products += unit_vec(k, v) * q[u * UNIT_VECS + v];
-            }
-        }
-        const float score = dot(products, vec4(1.0));
+        const float score = score_of(q, keys + at * HEAD_UNITS);
         const float higher = max(highest, score);
         const float keep = exp(highest - higher);
         const float weight = exp(score - higher);
@@ -156,4 +217,29 @@ void main() {
     if (stored_here && part == 0u) {
         store_padding(t, head);
     }
+}
+#endif
+
+void main() {
+    const uint lane = gl_LocalInvocationID.x;
+    const uint pair_count = p.row_count * p.heads;
+    const uint wanted = gl_WorkGroupID.x * (gl_WorkGroupSize.x / SPLIT) + lane / SPLIT;
+    const bool stored_here = wanted < pair_count;
+    const uint pair = min(wanted, pair_count - 1u);
+    const uint t = pair % p.row_count;
+    const uint head = pair / p.row_count;
+
+    const uint capacity = step_words[p.capacities_word + t];
+    const uint position = step_words[p.positions_word + t];
+    const uint keys = kv_head_unit(step_words[p.bases_word + t], capacity, p.layer_units,
+                                   HEAD_UNITS, head / (p.heads / p.kv_heads));
+    const uint values = keys + capacity * p.kv_heads * HEAD_UNITS;
+
+    vec4 q[VECS];
+    const uint q_row = p.q_offset + t * p.stride;
+    [[unroll]] for (uint i = 0u; i < VECS; ++i) {
+        const vec4 loaded = load_elements(q_row, head * HEAD_DIM + i * 4u, ALIGNED);
+        q[i] = mask_columns(loaded * p.scale, i * 4u, HEAD_DIM);
+    }
+    attend(q, keys, values, position, t, head, stored_here);
 }

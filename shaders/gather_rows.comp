@@ -10,7 +10,7 @@
 
 layout(push_constant) uniform Push {
     uint data_offset;  // of a value, units
-    uint data_stride;  // units of a row: of the value, or of the tensor
+    uint data_stride;  // units of a row of the value, or of 16 rows of the tensor
     uint y_offset;
     uint y_stride;
     uint row_count;
@@ -29,9 +29,20 @@ void main() {
 #if M4_DTYPE_ANY
     const vec4 value = LOAD_X(p.data_offset + row * p.data_stride + c);
 #else
-    const uint unit = min(c / UNIT_VECS, p.data_stride - 1u);
-    const uvec4 stored = LOAD_W((row / 16u * p.data_stride + unit) * 16u + row % 16u);
-    const vec4 value = mask_columns(unit_vec(stored, c % UNIT_VECS), c * 4u, p.columns);
+    // Padding of y may lie past the tensor's row: its last vec4 will do.
+    const uint last = (p.columns - 1u) / 4u;
+    const uint at = min(c, last);
+    const uint block = row / 16u * p.data_stride + at / BLOCK_VECS * BLOCK_UNITS;
+    const uint r = row % 16u;
+    const uvec4 stored = LOAD_W(block + at % BLOCK_VECS / UNIT_VECS * 16u + r);
+    vec4 value = unit_vec(stored, at % UNIT_VECS);
+#if M4_DTYPE_Q4
+    value -= 8.0;
+#endif
+#if M4_QUANTIZED
+    value *= block_scales(block, r - r % 4u)[r % 4u];
+#endif
+    value = mask_columns(value, c * 4u, p.columns);
 #endif
     STORE_Y(p.y_offset + index, value);
 }

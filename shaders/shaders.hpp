@@ -14,10 +14,13 @@ using firmware::OpCode;
 
 /// What a kernel reads besides values. (The underscores: generated code says
 /// `<dtype of the table>_`, and f32 alone would be taken for a literal.)
-enum class Dtype : std::uint8_t { any_, f32_, f16_ };
+enum class Dtype : std::uint8_t { any_, f32_, f16_, q8_, q4_ };
 
 /// How a kernel reads its buffers.
 enum class Access : std::uint8_t { texel, storage };
+
+/// What a kernel asks of the device beyond the baseline.
+enum class Needs : std::uint8_t { nothing, subgroup8 };
 
 struct VariantInfo {
     std::string_view name;
@@ -25,6 +28,7 @@ struct VariantInfo {
     Dtype dtype;
     Access access;
     std::uint32_t tile;  ///< rows of the step one lane computes
+    Needs needs;
     std::span<const std::uint32_t> spirv;
 };
 
@@ -33,7 +37,7 @@ struct VariantInfo {
 /// The one row with these properties. Throws std::logic_error where the table
 /// has none.
 [[nodiscard]] const VariantInfo& find_variant(OpCode op, Dtype dtype, Access access,
-                                              std::uint32_t tile = 1);
+                                              std::uint32_t tile = 1, Needs needs = Needs::nothing);
 
 /// SHA-256 over names and code of all variants, in hex.
 [[nodiscard]] std::string_view digest() noexcept;

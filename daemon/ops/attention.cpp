@@ -25,15 +25,8 @@ class Attention final : public Operator {
                                   " dimensions are wider than the kernels' " +
                                   std::to_string(kWidestHead));
         }
-        const shaders::VariantInfo& variant = shaders::find_variant(
-            firmware::OpCode::attention, context.kv_dtype, kv_access_of(context));
-        const Tuning& tuning = context.tuning;
-        few_ = context.pipelines.get(
-            variant,
-            std::array{tuning.attention_lanes, tuning.attention_split_few, state_.head_dim});
-        many_ = context.pipelines.get(
-            variant,
-            std::array{tuning.attention_lanes, tuning.attention_split_many, state_.head_dim});
+        few_ = pipeline(context.tuning.attention_split_few);
+        many_ = pipeline(context.tuning.attention_split_many);
     }
 
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
@@ -50,6 +43,18 @@ class Attention final : public Operator {
     }
 
    private:
+    [[nodiscard]] hpp::Pipeline pipeline(std::uint32_t split) const {
+        constexpr std::uint32_t kSubgroup = 8;
+        const shaders::Access access = kv_access_of(context_);
+        const std::uint32_t lanes = context_.tuning.attention_lanes;
+        const bool subgroup8 = context_.limits.subgroup8 && access == shaders::Access::texel &&
+                               split == kSubgroup && lanes % kSubgroup == 0;
+        const shaders::VariantInfo& variant =
+            shaders::find_variant(firmware::OpCode::attention, context_.kv_dtype, access, 1,
+                                  subgroup8 ? shaders::Needs::subgroup8 : shaders::Needs::nothing);
+        return context_.pipelines.get(variant, std::array{lanes, split, state_.head_dim});
+    }
+
     const Context& context_;
     ValuePlace q_;
     StatePlace state_;

@@ -14,7 +14,7 @@ class GatherRows final : public Operator {
         if (data.kind == firmware::OperandKind::tensor) {
             const shaders::Dtype dtype = dtype_of(data.tensor);
             tensor_ = data.tensor.set;
-            stride_ = divide_up(data.tensor.columns, unit_elements(dtype));
+            stride_ = block_shape(data.tensor).group_units;
             pipeline_ =
                 context.pipelines.get(shaders::find_variant(firmware::OpCode::gather_rows, dtype,
                                                             access_of(context, &data.tensor)),

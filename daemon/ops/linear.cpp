@@ -23,11 +23,15 @@ class Linear final : public Operator {
         }
         const shaders::Dtype dtype = dtype_of(weight);
         const shaders::Access access = access_of(context, &weight, bias);
-        row_units_ = divide_up(weight.columns, unit_elements(dtype));
+        blocks_ = block_shape(weight);
+        const bool subgroup8 = context.limits.subgroup8 && access == shaders::Access::texel &&
+                               context.tuning.linear_split == 1 &&
+                               context.tuning.linear_lanes % 8 == 0;
+        const auto needs = subgroup8 ? shaders::Needs::subgroup8 : shaders::Needs::nothing;
         const std::array constants = {context.tuning.linear_lanes, context.tuning.linear_split};
         for (std::size_t i = 0; i < kTiles.size(); ++i) {
             pipelines_[i] = context.pipelines.get(
-                shaders::find_variant(firmware::OpCode::linear, dtype, access, kTiles[i]),
+                shaders::find_variant(firmware::OpCode::linear, dtype, access, kTiles[i], needs),
                 constants);
         }
     }
@@ -51,12 +55,13 @@ class Linear final : public Operator {
     /// Rows [first, end) in tiles of kind i.
     void push(std::size_t i, std::uint32_t first, std::uint32_t end,
               std::vector<Dispatch>& out) const {
-        const Dispatch dispatch{.pipeline = pipelines_[i],
-                                .tensor = weight_,
-                                .second = second_,
-                                .push = {x_.unit, x_.stride, y_.unit, y_.stride, row_units_,
-                                         y_.columns, first, end, has_bias_},
-                                .groups_y = divide_up(end - first, kTiles[i])};
+        const Dispatch dispatch{
+            .pipeline = pipelines_[i],
+            .tensor = weight_,
+            .second = second_,
+            .push = {x_.unit, x_.stride, y_.unit, y_.stride, blocks_.group_units, blocks_.blocks,
+                     blocks_.tail_units, y_.columns, first, end, has_bias_},
+            .groups_y = divide_up(end - first, kTiles[i])};
         const Tuning& tuning = context_.tuning;
         push_lanes(context_, std::uint64_t{y_.stride} * tuning.linear_split, tuning.linear_lanes,
                    dispatch, out);
@@ -68,7 +73,7 @@ class Linear final : public Operator {
     hpp::DescriptorSet weight_;
     hpp::DescriptorSet second_;
     std::uint32_t has_bias_ = 0;
-    std::uint32_t row_units_ = 0;
+    BlockShape blocks_;
     std::array<hpp::Pipeline, kTiles.size()> pipelines_;
 };
 

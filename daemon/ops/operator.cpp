@@ -3,6 +3,8 @@
 
 #include <stdexcept>
 
+#include "lib/quant.hpp"
+
 namespace m4::ops {
 
 /// An operator of ops.def without its make_<name> does not link.
@@ -37,10 +39,26 @@ shaders::Dtype dtype_of(const TensorPlace& tensor) {
             return shaders::Dtype::f32_;
         case M4_DTYPE_F16:
             return shaders::Dtype::f16_;
+        case M4_DTYPE_Q8:
+            return shaders::Dtype::q8_;
+        case M4_DTYPE_Q4:
+            return shaders::Dtype::q4_;
         default:
             throw std::logic_error("tensor '" + std::string(tensor.name) +
                                    "' is no matrix of reals");
     }
+}
+
+BlockShape block_shape(const TensorPlace& tensor) {
+    constexpr std::uint32_t kGroupRows = 16;
+    const std::uint32_t blocks = tensor.columns / M4_IMAGE_QUANT_ELEMENTS;
+    if (firmware::is_quantized(tensor.dtype)) {
+        const auto units = static_cast<std::uint32_t>(firmware::tile_units(tensor.dtype));
+        return {blocks * units, blocks, 0};
+    }
+    const std::uint32_t elements = unit_elements(dtype_of(tensor));
+    const std::uint32_t units = divide_up(tensor.columns, elements);
+    return {units * kGroupRows, blocks, units - blocks * M4_IMAGE_QUANT_ELEMENTS / elements};
 }
 
 shaders::Access access_of(const Context& context, const TensorPlace* tensor,

@@ -132,10 +132,17 @@ void record(const hpp::raii::CommandBuffer& commands, hpp::PipelineLayout layout
 }
 /// Of a stored tensor.
 [[nodiscard]] shaders::Dtype dtype_of(const TensorPlace& tensor);
-/// Elements of a 16-byte unit.
+/// Elements of a 16-byte unit of full floats.
 [[nodiscard]] constexpr std::uint32_t unit_elements(shaders::Dtype dtype) {
     return dtype == shaders::Dtype::f16_ ? 8 : 4;
 }
+/// A ROWS16 matrix as kernels walk it: whole blocks of 32 columns, then units.
+struct BlockShape {
+    std::uint32_t group_units = 0;  ///< of 16 rows
+    std::uint32_t blocks = 0;
+    std::uint32_t tail_units = 0;  ///< of a row, behind its blocks
+};
+[[nodiscard]] BlockShape block_shape(const TensorPlace& tensor);
 /// How a kernel over values and these tensors (null: none) reads. Throws
 /// vk::DeviceError where no way serves them all.
 [[nodiscard]] shaders::Access access_of(const Context& context, const TensorPlace* tensor,

@@ -221,6 +221,13 @@ void Device::query_limits(bool host_pointer) {
     limits_.workgroup_count_x = limits.maxComputeWorkGroupCount[0];
     limits_.workgroup_count_y = limits.maxComputeWorkGroupCount[1];
     limits_.shared_memory = limits.maxComputeSharedMemorySize;
+    const auto subgroup =
+        physical_
+            .getProperties2<hpp::PhysicalDeviceProperties2, hpp::PhysicalDeviceSubgroupProperties>()
+            .get<hpp::PhysicalDeviceSubgroupProperties>();
+    limits_.subgroup8 = subgroup.subgroupSize == 8 &&
+                        (subgroup.supportedStages & hpp::ShaderStageFlagBits::eCompute) &&
+                        (subgroup.supportedOperations & hpp::SubgroupFeatureFlagBits::eShuffle);
     if (host_pointer) {
         limits_.host_pointer_alignment =
             physical_

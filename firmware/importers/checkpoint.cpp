@@ -2,6 +2,7 @@
 #include "checkpoint.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <tuple>
@@ -31,17 +32,34 @@ float from_bfloat(std::uint16_t bits) {
 
 }  // namespace
 
-std::uint64_t element_bytes(SourceType type) {
+SourceBlock source_block(SourceType type) {
     switch (type) {
         case SourceType::f32:
-            return 4;
+            return {1, 4};
         case SourceType::f16:
         case SourceType::bf16:
-            return 2;
+            return {1, 2};
+        case SourceType::q8_0:
+            return {32, 34};
+        case SourceType::q4_0:
+            return {32, 18};
+        case SourceType::computed:
         case SourceType::other:
             break;
     }
-    return 0;
+    return {};
+}
+
+std::uint64_t source_bytes(SourceType type, std::span<const std::uint64_t> shape,
+                           const std::string& place) {
+    const SourceBlock block = source_block(type);
+    const std::uint64_t count = checked_element_count(shape, place);
+    if (shape.back() % block.elements != 0) {
+        throw Error(place, "rows of " + std::to_string(shape.back()) +
+                               " elements are not whole blocks of " +
+                               std::to_string(block.elements));
+    }
+    return count / block.elements * block.bytes;
 }
 
 std::uint64_t SourceTensor::element_count() const {
@@ -58,17 +76,17 @@ std::string SourceTensor::place() const {
 
 void SourceTensor::read(std::uint64_t first, std::span<float> out) const {
     if (type == SourceType::other) {
-        throw Error(place(), "has type " + type_name + "; this version imports F32, F16 and BF16");
+        throw Error(place(), "has type " + type_name +
+                                 "; this version imports F32, F16, BF16, Q8_0 and Q4_0");
     }
-    const std::uint64_t size = element_bytes(type);
-    const std::uint64_t count = bytes.size() / size;
+    const std::uint64_t count = element_count();
     if (first > count || out.size() > count - first) {
         throw Error(place(), "read beyond the end");
     }
     if (out.empty()) {
         return;
     }
-    const std::byte* from = bytes.data() + first * size;
+    const std::byte* from = bytes.data() + first * source_block(type).bytes;
     switch (type) {
         case SourceType::f32:
             std::memcpy(out.data(), from, out.size_bytes());
@@ -79,8 +97,52 @@ void SourceTensor::read(std::uint64_t first, std::span<float> out) const {
         case SourceType::bf16:
             read_halves(from, out, from_bfloat);
             break;
+        case SourceType::q8_0:
+        case SourceType::q4_0:
+            read_quantized(first, out);
+            break;
+        case SourceType::computed:
+            compute(first, out);
+            break;
         case SourceType::other:
             break;
+    }
+}
+
+void SourceTensor::read_quantized(std::uint64_t first, std::span<float> out) const {
+    std::array<float, M4_IMAGE_QUANT_ELEMENTS> values{};
+    while (!out.empty()) {
+        QuantBlock block;
+        read_blocks(first / values.size(), {&block, 1});
+        dequantize(block, values);
+        const std::span<const float> rest = std::span(values).subspan(first % values.size());
+        const std::size_t count = std::min(rest.size(), out.size());
+        std::copy_n(rest.begin(), count, out.begin());
+        first += count;
+        out = out.subspan(count);
+    }
+}
+
+void SourceTensor::read_blocks(std::uint64_t first, std::span<QuantBlock> out) const {
+    const bool q8 = type == SourceType::q8_0;
+    const std::uint64_t size = source_block(type).bytes;
+    if ((!q8 && type != SourceType::q4_0) || first > bytes.size() / size ||
+        out.size() > bytes.size() / size - first) {
+        throw Error(place(), "no such blocks");
+    }
+    const std::byte* from = bytes.data() + first * size;
+    for (QuantBlock& block : out) {
+        std::memcpy(&block.scale, from, sizeof(block.scale));
+        const std::byte* quants = from + sizeof(block.scale);
+        const std::size_t half = block.quants.size() / 2;
+        for (std::size_t i = 0; i < block.quants.size(); ++i) {
+            const auto byte = std::to_integer<int>(quants[q8 ? i : i % half]);
+            // Q4_0: the low nibbles are the first half of the block.
+            block.quants[i] = static_cast<std::int8_t>(q8         ? byte
+                                                       : i < half ? (byte & 15) - 8
+                                                                  : (byte >> 4) - 8);
+        }
+        from += size;
     }
 }
 
@@ -90,9 +152,8 @@ std::span<const std::byte> Checkpoint::adopt(MappedFile file) {
 }
 
 void Checkpoint::add(SourceTensor tensor) {
-    const std::uint64_t count = checked_element_count(tensor.shape, tensor.place());
-    if (tensor.type != SourceType::other &&
-        tensor.bytes.size() != count * element_bytes(tensor.type)) {
+    const std::uint64_t size = source_bytes(tensor.type, tensor.shape, tensor.place());
+    if (tensor.type != SourceType::other && tensor.bytes.size() != size) {
         throw Error(tensor.place(), "shape " + shape_text(tensor.shape) + " of " +
                                         tensor.type_name + " is not its " +
                                         std::to_string(tensor.bytes.size()) + " bytes");

@@ -3,18 +3,21 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "lib/quant.hpp"
 #include "mapped_file.hpp"
 
 namespace m4::firmware {
 
-/// Element types that are imported; `other` is known by name only.
-enum class SourceType : std::uint8_t { f32, f16, bf16, other };
+/// Element types that are imported; `other` is known by name only, `computed`
+/// elements lie in no file.
+enum class SourceType : std::uint8_t { f32, f16, bf16, q8_0, q4_0, computed, other };
 
 /// One tensor of a checkpoint, whatever the file format. Points into a mapping
 /// that the Checkpoint owns.
@@ -25,6 +28,8 @@ struct SourceTensor {
     SourceType type = SourceType::other;
     std::vector<std::uint64_t> shape;  ///< outermost dimension first, as in row-major
     std::span<const std::byte> bytes;  ///< exactly the elements, unless type is `other`
+    /// Of a computed tensor: elements [first, first + out.size()).
+    std::function<void(std::uint64_t first, std::span<float> out)> compute;
 
     /// Product of the dimensions (checked when the tensor was added).
     [[nodiscard]] std::uint64_t element_count() const;
@@ -33,10 +38,24 @@ struct SourceTensor {
     /// Elements [first, first + out.size()) as F32. Throws Error where the type
     /// is not imported or the range leaves the tensor.
     void read(std::uint64_t first, std::span<float> out) const;
+    /// Blocks [first, first + out.size()) of a tensor of type q8_0 or q4_0.
+    void read_blocks(std::uint64_t first, std::span<QuantBlock> out) const;
+
+   private:
+    void read_quantized(std::uint64_t first, std::span<float> out) const;
 };
 
-/// Bytes of one element; 0 for `other`.
-[[nodiscard]] std::uint64_t element_bytes(SourceType type);
+/// The smallest piece of a tensor: elements of one row, and their bytes.
+struct SourceBlock {
+    std::uint64_t elements = 1;
+    std::uint64_t bytes = 0;
+};
+/// No bytes for `other` and `computed`.
+[[nodiscard]] SourceBlock source_block(SourceType type);
+/// Bytes of a tensor of this shape; 0 for `other`. Throws Error(place) where
+/// its rows are not whole blocks.
+[[nodiscard]] std::uint64_t source_bytes(SourceType type, std::span<const std::uint64_t> shape,
+                                         const std::string& place);
 
 /// The tensors of a checkpoint and the mappings they lie in. Build on one
 /// thread; then const and safe from any.

@@ -31,9 +31,9 @@ struct TensorTypeRow {
 };
 constexpr TensorTypeRow kTensorTypes[] = {
     {0, "F32", SourceType::f32},       {1, "F16", SourceType::f16},
-    {30, "BF16", SourceType::bf16},    {2, "Q4_0", SourceType::other},
+    {30, "BF16", SourceType::bf16},    {2, "Q4_0", SourceType::q4_0},
     {3, "Q4_1", SourceType::other},    {6, "Q5_0", SourceType::other},
-    {7, "Q5_1", SourceType::other},    {8, "Q8_0", SourceType::other},
+    {7, "Q5_1", SourceType::other},    {8, "Q8_0", SourceType::q8_0},
     {9, "Q8_1", SourceType::other},    {10, "Q2_K", SourceType::other},
     {11, "Q3_K", SourceType::other},   {12, "Q4_K", SourceType::other},
     {13, "Q5_K", SourceType::other},   {14, "Q6_K", SourceType::other},
@@ -199,9 +199,8 @@ void place_tensors(std::vector<PendingTensor>& pending, std::span<const std::byt
             throw Error(tensor.place(), "offset " + std::to_string(offset) + " is no multiple of " +
                                             std::to_string(alignment));
         }
-        const auto count = checked_element_count(tensor.shape, tensor.place());
-        // What a quantised tensor takes is not known here; it is refused when read.
-        const auto size = count * element_bytes(tensor.type);
+        // What a type that is not imported takes is not known; it is refused when read.
+        const auto size = source_bytes(tensor.type, tensor.shape, tensor.place());
         if (offset > data.size() || size > data.size() - offset) {
             throw Error(tensor.place(), "its data lies beyond the end of the file");
         }

@@ -7,6 +7,7 @@
 #include "gguf.hpp"
 #include "json_file.hpp"
 #include "lib/error.hpp"
+#include "lib/quant.hpp"
 #include "llama.hpp"
 #include "mapped_file.hpp"
 
@@ -79,8 +80,9 @@ void import_folder(const ImportOptions& options, ImageBuilder& builder) {
 }  // namespace
 
 void import_model(const ImportOptions& options, ImageBuilder& builder) {
-    if (options.stored != M4_DTYPE_F32 && options.stored != M4_DTYPE_F16) {
-        throw Error("import", "matrices are stored as F32 or F16");
+    if (options.stored && *options.stored != M4_DTYPE_F32 && *options.stored != M4_DTYPE_F16 &&
+        !is_quantized(*options.stored)) {
+        throw Error("import", "matrices are stored as F32, F16, Q8 or Q4");
     }
     std::error_code ignored;
     if (std::filesystem::is_directory(options.from, ignored)) {

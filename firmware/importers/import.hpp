@@ -4,6 +4,7 @@
 #include <m4/image.h>
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 namespace m4::firmware {
@@ -12,8 +13,11 @@ class ImageBuilder;
 
 /// What to import and how to keep it.
 struct ImportOptions {
-    std::filesystem::path from;          ///< a .gguf file or a Hugging Face folder
-    m4_dtype stored = M4_DTYPE_F16;      ///< matrices: F32 or F16 (norms and tables stay F32)
+    std::filesystem::path from;  ///< a .gguf file or a Hugging Face folder
+    /// Matrices: F32, F16, Q8 or Q4 (norms and tables stay F32). None: as the
+    /// source has them, Q8_0 as Q8, Q4_0 as Q4, the others as F16. A matrix
+    /// whose rows are not whole blocks is F16 where Q8 or Q4 was meant.
+    std::optional<m4_dtype> stored;
     std::string part_name = "backbone";  ///< [a-z0-9-]
 };
 

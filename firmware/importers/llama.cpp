@@ -116,15 +116,6 @@ std::string bias_name(std::string name) {
     return name;
 }
 
-/// What both kinds of source come down to.
-struct LlamaSource {
-    LlamaConfig config;
-    std::shared_ptr<const Checkpoint> checkpoint;
-    bool hf_names = false;
-    m4_row_order rotated_order = M4_ROW_ORDER_INTERLEAVED;
-    std::vector<std::byte> tokenizer;
-};
-
 /// A projection as the program uses it.
 struct Projection {
     Ref weight;
@@ -218,13 +209,15 @@ Ref LlamaImport::add(const SourceTensor& tensor, const std::string& canonical,
     parameters_ += tensor.element_count();
     TensorSpec spec;
     spec.name = canonical;
-    spec.dtype = matrix ? options_.stored : M4_DTYPE_F32;
+    spec.dtype = matrix ? stored_type(tensor, options_.stored) : M4_DTYPE_F32;
     spec.layout = matrix ? M4_LAYOUT_ROWS16 : M4_LAYOUT_PLAIN;
     spec.row_order = order(M4_ROW_ORDER_INTERLEAVED);
     spec.head_dim = head_dim;
     spec.shape = tensor.shape;
+    auto blocks = reordered_blocks(source_.checkpoint, tensor, head_dim,
+                                   order(M4_ROW_ORDER_INTERLEAVED), have, spec.dtype);
     return ProgramBuilder::tensor(
-        builder_.add_tensor(std::move(spec), rows(M4_ROW_ORDER_INTERLEAVED)));
+        builder_.add_tensor(std::move(spec), rows(M4_ROW_ORDER_INTERLEAVED), std::move(blocks)));
 }
 
 Ref LlamaImport::norm(const TensorRule& rule, std::uint32_t layer) {
@@ -342,13 +335,17 @@ void LlamaImport::run() {
 
 }  // namespace
 
+void import_llama(const LlamaSource& source, const ImportOptions& options, ImageBuilder& builder) {
+    LlamaImport(source, options, builder).run();
+}
+
 void import_llama(const GgufFile& file, const ImportOptions& options, ImageBuilder& builder) {
     LlamaSource source;
     source.config = read_llama_config(file);
     source.checkpoint = file.checkpoint();
     source.tokenizer =
         build_tokenizer_section(read_gguf_tokenizer(file), source.config.vocabulary, file.place());
-    LlamaImport(source, options, builder).run();
+    import_llama(source, options, builder);
 }
 
 void import_llama(const std::filesystem::path& folder, const JsonObject& config,
@@ -360,7 +357,7 @@ void import_llama(const std::filesystem::path& folder, const JsonObject& config,
     source.rotated_order = M4_ROW_ORDER_HALF_SPLIT;
     source.tokenizer = build_tokenizer_section(read_folder_tokenizer(folder),
                                                source.config.vocabulary, folder.string());
-    LlamaImport(source, options, builder).run();
+    import_llama(source, options, builder);
 }
 
 }  // namespace m4::firmware

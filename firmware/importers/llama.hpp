@@ -1,18 +1,36 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <m4/image.h>
+
+#include <cstddef>
 #include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "llama_config.hpp"
 
 namespace m4::firmware {
 
+class Checkpoint;
 class GgufFile;
 class ImageBuilder;
 class JsonObject;
 struct ImportOptions;
 
+/// What every kind of source of a LLaMA comes down to.
+struct LlamaSource {
+    LlamaConfig config;
+    std::shared_ptr<const Checkpoint> checkpoint;
+    bool hf_names = false;  ///< Hugging Face's names of tensors, else GGUF's
+    m4_row_order rotated_order = M4_ROW_ORDER_INTERLEAVED;
+    std::vector<std::byte> tokenizer;  ///< a section, see build_tokenizer_section()
+};
+
 /// LLaMA (Touvron et al. 2023, arXiv 2302.13971): tensors, tokeniser and the
-/// "forward" program. Both sources give the same image for the same weights.
+/// "forward" program. All sources give the same image for the same weights.
 /// Throw Error naming the file and the tensor or key.
+void import_llama(const LlamaSource& source, const ImportOptions& options, ImageBuilder& builder);
 void import_llama(const GgufFile& file, const ImportOptions& options, ImageBuilder& builder);
 void import_llama(const std::filesystem::path& folder, const JsonObject& config,
                   const ImportOptions& options, ImageBuilder& builder);

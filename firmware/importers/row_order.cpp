@@ -39,4 +39,42 @@ RowReader reordered_rows(std::shared_ptr<const Checkpoint> checkpoint, const Sou
     };
 }
 
+namespace {
+
+std::optional<m4_dtype> quantized_as(SourceType type) {
+    switch (type) {
+        case SourceType::q8_0:
+            return M4_DTYPE_Q8;
+        case SourceType::q4_0:
+            return M4_DTYPE_Q4;
+        default:
+            return std::nullopt;
+    }
+}
+
+}  // namespace
+
+BlockReader reordered_blocks(std::shared_ptr<const Checkpoint> checkpoint,
+                             const SourceTensor& tensor, std::uint32_t head_dim, m4_row_order want,
+                             m4_row_order have, m4_dtype stored) {
+    if (quantized_as(tensor.type) != stored) {
+        return {};
+    }
+    return [checkpoint = std::move(checkpoint), from = &tensor, head_dim, want, have](
+               std::uint64_t first, std::uint64_t count, std::span<QuantBlock> out) {
+        const std::size_t row_blocks = out.size() / count;
+        for (std::uint64_t i = 0; i < count; ++i) {
+            const auto row =
+                head_dim == 0 ? first + i : source_row(first + i, head_dim, want, have);
+            from->read_blocks(row * row_blocks, out.subspan(i * row_blocks, row_blocks));
+        }
+    };
+}
+
+m4_dtype stored_type(const SourceTensor& tensor, std::optional<m4_dtype> wanted) {
+    const m4_dtype type = wanted.value_or(quantized_as(tensor.type).value_or(M4_DTYPE_F16));
+    const bool whole_blocks = tensor.shape.back() % M4_IMAGE_QUANT_ELEMENTS == 0;
+    return is_quantized(type) && !whole_blocks ? M4_DTYPE_F16 : type;
+}
+
 }  // namespace m4::firmware

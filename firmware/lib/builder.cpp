@@ -66,6 +66,7 @@ struct ImageBuilder::Impl {
     struct Entry {
         TensorSpec spec;
         RowReader rows;                // of a tensor
+        BlockReader blocks;            // of a tensor quantised before
         std::vector<std::byte> bytes;  // of a section
     };
 
@@ -145,7 +146,7 @@ std::vector<Digest> ImageBuilder::Impl::write_payload(const StagedFolder& folder
         const Tensor& tensor = content.tensors[i];
         writer.pad_to(tensor.payload_offset);
         if (entries[i].rows) {
-            pack_tensor(entries[i].spec, entries[i].rows,
+            pack_tensor(entries[i].spec, entries[i].rows, entries[i].blocks,
                         [&](std::span<const std::byte> bytes) { writer.write(bytes); });
         } else {
             writer.write(entries[i].bytes);
@@ -175,11 +176,12 @@ ImageBuilder::ImageBuilder(std::string name, std::string version, std::uint64_t 
 
 ImageBuilder::~ImageBuilder() = default;
 
-std::uint32_t ImageBuilder::add_tensor(TensorSpec spec, RowReader rows) {
-    if (!rows || (spec.dtype != M4_DTYPE_F32 && spec.dtype != M4_DTYPE_F16)) {
-        throw Error("tensor '" + spec.name + "'", "needs a reader and type F32 or F16");
+std::uint32_t ImageBuilder::add_tensor(TensorSpec spec, RowReader rows, BlockReader blocks) {
+    if (!rows ||
+        (spec.dtype != M4_DTYPE_F32 && spec.dtype != M4_DTYPE_F16 && !is_quantized(spec.dtype))) {
+        throw Error("tensor '" + spec.name + "'", "needs a reader and type F32, F16, Q8 or Q4");
     }
-    return impl_->add({std::move(spec), std::move(rows), {}});
+    return impl_->add({std::move(spec), std::move(rows), std::move(blocks), {}});
 }
 
 std::uint32_t ImageBuilder::add_section(std::string name, std::uint32_t part,
@@ -189,7 +191,7 @@ std::uint32_t ImageBuilder::add_section(std::string name, std::uint32_t part,
     spec.dtype = M4_DTYPE_U8;
     spec.part = part;
     spec.shape = {bytes.size()};
-    return impl_->add({std::move(spec), {}, std::move(bytes)});
+    return impl_->add({std::move(spec), {}, {}, std::move(bytes)});
 }
 
 void ImageBuilder::set_package(Package package) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "program.hpp"
+#include "quant.hpp"
 
 namespace m4::firmware {
 
@@ -20,10 +21,15 @@ namespace m4::firmware {
 using RowReader =
     std::function<void(std::uint64_t first, std::uint64_t count, std::span<float> out)>;
 
+/// Reads rows [first, first + count) of a matrix that is quantised already, row
+/// by row in blocks.
+using BlockReader =
+    std::function<void(std::uint64_t first, std::uint64_t count, std::span<QuantBlock> out)>;
+
 /// What to store. The builder chooses place and padding.
 struct TensorSpec {
     std::string name;
-    m4_dtype dtype = M4_DTYPE_F32;       ///< stored type: F32 or F16
+    m4_dtype dtype = M4_DTYPE_F32;       ///< stored type: F32, F16, Q8 or Q4
     m4_layout layout = M4_LAYOUT_PLAIN;  ///< ROWS16 for matrices that shaders multiply
     m4_row_order row_order = M4_ROW_ORDER_NONE;
     std::uint32_t head_dim = 0;
@@ -46,8 +52,9 @@ class ImageBuilder {
 
     /// Returns the tensor's index in the manifest, as operands name it.
     /// F32 to F16 rounds to nearest even; a finite value beyond F16's range
-    /// throws Error when written.
-    std::uint32_t add_tensor(TensorSpec spec, RowReader rows);
+    /// throws Error when written. Q8 and Q4 are quantised block by block, or
+    /// taken from `blocks` as they are.
+    std::uint32_t add_tensor(TensorSpec spec, RowReader rows, BlockReader blocks = {});
     /// A bulk section of U8.
     std::uint32_t add_section(std::string name, std::uint32_t part, std::vector<std::byte> bytes);
     void set_package(Package package);

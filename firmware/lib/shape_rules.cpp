@@ -6,6 +6,7 @@
 #include "error.hpp"
 #include "operators.hpp"
 #include "places.hpp"
+#include "quant.hpp"
 
 namespace m4::firmware {
 
@@ -105,8 +106,9 @@ void require_rows16(const OpUse& use, std::size_t slot) {
     if (tensor.layout != M4_LAYOUT_ROWS16 || tensor.rank != 2) {
         use.fail(slot, "tensor '" + std::string(tensor.name) + "' is not a ROWS16 matrix");
     }
-    if (tensor.dtype != M4_DTYPE_F32 && tensor.dtype != M4_DTYPE_F16) {
-        use.fail(slot, "tensor '" + std::string(tensor.name) + "' is not F32 or F16");
+    if (tensor.dtype != M4_DTYPE_F32 && tensor.dtype != M4_DTYPE_F16 &&
+        !is_quantized(tensor.dtype)) {
+        use.fail(slot, "tensor '" + std::string(tensor.name) + "' is not F32, F16, Q8 or Q4");
     }
     if (tensor.row_order == M4_ROW_ORDER_HALF_SPLIT) {
         use.fail(slot, "tensor '" + std::string(tensor.name) + "' has half-split rows");

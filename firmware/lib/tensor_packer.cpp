@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "error.hpp"
 #include "half.hpp"
+#include "quant.hpp"
 
 namespace m4::firmware {
 
@@ -21,9 +23,11 @@ constexpr std::size_t kUnitBytes = 16;
 /// A block of rows as F32 on its way to stored bytes.
 class Packer {
    public:
-    Packer(const TensorSpec& spec, const RowReader& rows, const ByteSink& sink)
+    Packer(const TensorSpec& spec, const RowReader& rows, const BlockReader& blocks,
+           const ByteSink& sink)
         : spec_(spec),
           rows_(rows),
+          blocks_(blocks),
           sink_(sink),
           element_bytes_(spec.dtype == M4_DTYPE_F16 ? 2 : 4),
           columns_(spec.shape.back()) {
@@ -39,9 +43,15 @@ class Packer {
         const std::uint64_t block_rows = std::max(whole, step);
         for (std::uint64_t first = 0; first < row_count_; first += block_rows) {
             const std::uint64_t count = std::min(block_rows, row_count_ - first);
+            stored_.clear();
+            if (is_quantized(spec_.dtype)) {
+                read_blocks(first, count);
+                pack_tiles(count);
+                sink_(stored_);
+                continue;
+            }
             values_.resize(count * columns_);
             rows_(first, count, values_);
-            stored_.clear();
             if (spec_.layout == M4_LAYOUT_ROWS16) {
                 pack_groups(first, count);
             } else {
@@ -78,6 +88,47 @@ class Packer {
         }
     }
 
+    /// Rows [first, first + count) as quantised blocks: the source's own, or
+    /// made of its values.
+    void read_blocks(std::uint64_t first, std::uint64_t count) {
+        quantized_.resize(count * columns_ / M4_IMAGE_QUANT_ELEMENTS);
+        if (blocks_) {
+            blocks_(first, count, quantized_);
+            return;
+        }
+        values_.resize(count * columns_);
+        rows_(first, count, values_);
+        for (std::size_t i = 0; i < quantized_.size(); ++i) {
+            const std::size_t at = i * M4_IMAGE_QUANT_ELEMENTS;
+            const auto values =
+                std::span<const float>(values_).subspan(at).first<M4_IMAGE_QUANT_ELEMENTS>();
+            quantized_[i] = quantize(spec_.dtype, values);
+            if (!std::all_of(values.begin(), values.end(),
+                             [](float value) { return std::isfinite(value); }) ||
+                !std::isfinite(from_half(quantized_[i].scale))) {
+                throw Error("tensor '" + spec_.name + "'",
+                            "row " + std::to_string(first + at / columns_) + ", column " +
+                                std::to_string(at % columns_) +
+                                ": values that no quantised block can hold");
+            }
+        }
+    }
+
+    /// Tiles of the blocks; what no row fills stays zero.
+    void pack_tiles(std::uint64_t count) {
+        const std::size_t tile_bytes = tile_units(spec_.dtype) * kUnitBytes;
+        const std::uint64_t row_blocks = columns_ / M4_IMAGE_QUANT_ELEMENTS;
+        const std::uint64_t groups = (count + kGroupRows - 1) / kGroupRows;
+        stored_.assign(groups * row_blocks * tile_bytes, std::byte{});
+        for (std::uint64_t row = 0; row < count; ++row) {
+            for (std::uint64_t block = 0; block < row_blocks; ++block) {
+                const std::uint64_t tile = row / kGroupRows * row_blocks + block;
+                put_block(spec_.dtype, quantized_[row * row_blocks + block], row % kGroupRows,
+                          std::span(stored_).subspan(tile * tile_bytes, tile_bytes));
+            }
+        }
+    }
+
     /// Row `first` + `row` of the tensor as stored elements, side by side.
     void convert(std::uint64_t first, std::uint64_t row, std::byte* out) const {
         const float* in = values_.data() + row * columns_;
@@ -101,19 +152,22 @@ class Packer {
 
     const TensorSpec& spec_;
     const RowReader& rows_;
+    const BlockReader& blocks_;
     const ByteSink& sink_;
     std::size_t element_bytes_;
     std::uint64_t columns_;
     std::uint64_t row_count_;
     std::vector<float> values_;
+    std::vector<QuantBlock> quantized_;
     std::vector<std::byte> row_;
     std::vector<std::byte> stored_;
 };
 
 }  // namespace
 
-void pack_tensor(const TensorSpec& spec, const RowReader& rows, const ByteSink& sink) {
-    Packer(spec, rows, sink).run();
+void pack_tensor(const TensorSpec& spec, const RowReader& rows, const BlockReader& blocks,
+                 const ByteSink& sink) {
+    Packer(spec, rows, blocks, sink).run();
 }
 
 }  // namespace m4::firmware

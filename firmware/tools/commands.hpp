@@ -14,13 +14,36 @@ namespace m4::tools {
 struct PackOptions {
     std::filesystem::path from;
     std::filesystem::path out;
-    std::string quantize = "f16";
+    std::string quantize = "auto";
     std::string name = "backbone";  ///< of the node that will serve it
     std::string version = "1";
     std::uint64_t rollback_index = 0;
     bool force = false;
     bool json = false;
 };
+
+/// Sizes of 0 are those of `like`.
+struct SynthOptions {
+    std::filesystem::path out;
+    std::string like = "15m";
+    std::uint32_t dim = 0;
+    std::uint32_t layers = 0;
+    std::uint32_t heads = 0;
+    std::uint32_t kv_heads = 0;
+    std::uint32_t head_dim = 0;
+    std::uint32_t ffn = 0;
+    std::uint32_t vocabulary = 0;
+    std::uint32_t context = 0;
+    bool tied = false;
+    std::uint64_t seed = 1;
+    std::string quantize = "f16";
+    std::string name = "backbone";
+    std::string version = "1";
+    bool force = false;
+    bool json = false;
+};
+/// The names `like` knows, for the help.
+[[nodiscard]] std::string synth_names();
 
 struct InspectOptions {
     std::filesystem::path folder;
@@ -58,6 +81,7 @@ struct SignOptions {
 void keygen(const KeygenOptions& options);
 void sign(const SignOptions& options);
 void pack(const PackOptions& options);
+void synth(const SynthOptions& options);
 void inspect(const InspectOptions& options);
 void verify(const VerifyOptions& options);
 void operators(const OperatorsOptions& options);

@@ -15,6 +15,7 @@ constexpr int kUsage = 2;
 
 struct Options {
     PackOptions pack;
+    SynthOptions synth;
     InspectOptions inspect;
     VerifyOptions verify;
     OperatorsOptions operators;
@@ -41,8 +42,11 @@ void add_pack(CLI::App& app, PackOptions& options) {
     command->add_option("--from", options.from, "a .gguf file or a Hugging Face folder")
         ->required();
     command->add_option("--out", options.out, "the image folder to write")->required();
-    command->add_option("--quantize", options.quantize, "stored type of matrices: f32 or f16")
-        ->check(CLI::IsMember({"f32", "f16"}));
+    command
+        ->add_option("--quantize", options.quantize,
+                     "stored type of matrices: f32, f16, q8 or q4; default auto: as the checkpoint "
+                     "has them, full floats as f16")
+        ->check(CLI::IsMember({"auto", "f32", "f16", "q8", "q4"}));
     command->add_option("--name", options.name,
                         "image name, default backbone: the node that serves it");
     command->add_option("--version", options.version, "image version, default 1");
@@ -53,6 +57,31 @@ void add_pack(CLI::App& app, PackOptions& options) {
     command->add_flag("--force", options.force, "replace the image that --out holds");
     command->add_flag("--json", options.json, "result as JSON");
     command->callback([&options] { pack(options); });
+}
+
+void add_synth(CLI::App& app, SynthOptions& options) {
+    CLI::App* command =
+        app.add_subcommand("synth", "Make an image of random weights, to try sizes and speed");
+    command->add_option("--out", options.out, "the image folder to write")->required();
+    command->add_option("--like", options.like,
+                        "sizes of a known model: " + synth_names() + "; default 15m");
+    command->add_option("--dim", options.dim, "width");
+    command->add_option("--layers", options.layers, "layers");
+    command->add_option("--heads", options.heads, "attention heads");
+    command->add_option("--kv-heads", options.kv_heads, "key and value heads");
+    command->add_option("--head-dim", options.head_dim, "width of a head");
+    command->add_option("--ffn", options.ffn, "width of the feed-forward part");
+    command->add_option("--vocabulary", options.vocabulary, "tokens, at least 259");
+    command->add_option("--context", options.context, "positions");
+    command->add_flag("--tied", options.tied, "the output matrix is the embedding");
+    command->add_option("--seed", options.seed, "of the weights, default 1");
+    command->add_option("--quantize", options.quantize, "stored type of matrices, default f16")
+        ->check(CLI::IsMember({"f32", "f16", "q8", "q4"}));
+    command->add_option("--name", options.name, "image name, default backbone");
+    command->add_option("--version", options.version, "image version, default 1");
+    command->add_flag("--force", options.force, "replace the image that --out holds");
+    command->add_flag("--json", options.json, "result as JSON");
+    command->callback([&options] { synth(options); });
 }
 
 void add_inspect(CLI::App& app, InspectOptions& options) {
@@ -107,6 +136,7 @@ int run(int argc, char** argv) {
     app.set_version_flag("--version", M4_VERSION);
     app.require_subcommand(1);
     add_pack(app, options.pack);
+    add_synth(app, options.synth);
     add_inspect(app, options.inspect);
     add_verify(app, options.verify);
     add_operators(app, options.operators);

@@ -61,6 +61,10 @@ std::string dtype_name(m4_dtype dtype) {
             return "f16";
         case M4_DTYPE_U32:
             return "u32";
+        case M4_DTYPE_Q8:
+            return "q8";
+        case M4_DTYPE_Q4:
+            return "q4";
     }
     return "?";
 }

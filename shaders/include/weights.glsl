@@ -18,3 +18,24 @@ layout(set = 2, binding = 1, std430) readonly buffer SecondUnits {
 #endif
 
 #include "unit.glsl"
+
+// ROWS16 by blocks of 32 columns. A quantised block is a tile of the image;
+// full floats have the units that hold as many columns, and may end in less.
+#define BLOCK_VECS 8u
+#define BLOCK_ROW_UNITS (BLOCK_VECS / UNIT_VECS)
+#if M4_DTYPE_Q8 || M4_DTYPE_Q4
+#define M4_QUANTIZED 1
+#define BLOCK_UNITS (16u * BLOCK_ROW_UNITS + 2u)
+#else
+#define M4_QUANTIZED 0
+#define BLOCK_UNITS (16u * BLOCK_ROW_UNITS)
+#endif
+
+#if M4_QUANTIZED
+/// Scales of rows r to r + 3 of the block at `block`; r is a multiple of 4.
+vec4 block_scales(uint block, uint r) {
+    const uvec4 eight = LOAD_W(block + 16u * BLOCK_ROW_UNITS + r / 8u);
+    const uvec2 four = (r & 4u) != 0u ? eight.zw : eight.xy;
+    return vec4(unpackHalf2x16(four.x), unpackHalf2x16(four.y));
+}
+#endif

@@ -37,7 +37,11 @@ double wall_us() {
 
 /// `rows` tokens at length `past`, over and over.
 void time_steps(Engine& engine, std::uint32_t past, std::uint32_t rows, int repeats) {
-    const auto sequence = engine.create_sequence(engine.context_length());
+    const auto sequence = engine.create_sequence(past + rows);
+    if (sequence == nullptr) {
+        std::printf("past %4u rows %3u: no room in the KV pool\n", past, rows);
+        return;
+    }
     std::vector<std::uint32_t> tokens(engine.max_step_rows(), 1);
     while (sequence->length() < past) {
         const std::uint32_t count = std::min(past - sequence->length(), engine.max_step_rows());
@@ -86,16 +90,18 @@ int main(int argc, char** argv) {
     const auto mapped = m4::firmware::MappedImage::open_folder(image);
     const double before = wall_us();
     m4::engine::Options options;
-    options.kv_pool_bytes = 64U << 20;
+    options.kv_pool_bytes = 256U << 20;
     if (const char* device = std::getenv("M4_TEST_DEVICE")) {
         options.device = device;
     }
     Engine engine(mapped, options);
     std::printf("%s, weights by %s, opened in %.0f ms\n", engine.report().device_name.c_str(),
                 engine.report().weights_import.c_str(), (wall_us() - before) / 1000);
-    const std::uint32_t last = std::min(engine.context_length(), 512U);
     for (const std::uint32_t rows : {1U, 4U, 8U, 64U}) {
-        time_steps(engine, 0, rows, 20);
-        time_steps(engine, last - 64, rows, 20);
+        for (const std::uint32_t past : {16U, 512U, 2048U}) {
+            if (past + rows <= engine.context_length()) {
+                time_steps(engine, past, rows, rows > 8 ? 5 : 20);
+            }
+        }
     }
 }

@@ -112,6 +112,8 @@ TEST_CASE("engine: models of many shapes agree with the reference, in any chunks
         {"heads that fill no unit",
          {.hidden = 36, .heads = 4, .kv_heads = 4, .head_dim = 6, .rotated = 4, .fine_rows = 1}},
         {"f16 weights", {.hidden = 44, .feed_forward = 172, .stored = M4_DTYPE_F16}},
+        {"q8 weights", {.stored = M4_DTYPE_Q8}},
+        {"q4 weights, tied", {.tied = true, .query_bias = true, .stored = M4_DTYPE_Q4}},
     };
     for (const Case& c : cases) {
         CAPTURE(c.name);

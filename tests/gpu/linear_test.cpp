@@ -40,10 +40,8 @@ void check_linear(const Setup& setup, m4_dtype dtype, const Shape& shape, bool w
     CAPTURE(static_cast<int>(dtype));
     CAPTURE(shape.rows);
     CAPTURE(shape.columns);
-    Matrix weight = random_matrix(shape.rows, shape.columns, shape.rows + shape.columns);
-    if (dtype == M4_DTYPE_F16) {
-        weight = as_half(weight);
-    }
+    const Matrix weight =
+        as_stored(random_matrix(shape.rows, shape.columns, shape.rows + shape.columns), dtype);
     const Matrix bias = random_matrix(1, shape.rows, 5);
     OpBench bench(setup, kMaxRows);
     const auto x = bench.value(shape.columns, Symbol::tokens);
@@ -72,7 +70,7 @@ void check_linear(const Setup& setup, m4_dtype dtype, const Shape& shape, bool w
 TEST_CASE("linear: every count of rows") {
     M4_NEEDS_DEVICE();
     for (const Setup& setup : all_setups()) {
-        for (const m4_dtype dtype : {M4_DTYPE_F32, M4_DTYPE_F16}) {
+        for (const m4_dtype dtype : {M4_DTYPE_F32, M4_DTYPE_F16, M4_DTYPE_Q8, M4_DTYPE_Q4}) {
             check_linear(setup, dtype, {20, 64}, false, {1, 2, 3, 4, 5, 8, 9, 12, 17, 64});
         }
     }
@@ -84,6 +82,19 @@ TEST_CASE("linear: shapes that do not divide evenly, with and without bias") {
         for (const m4_dtype dtype : {M4_DTYPE_F32, M4_DTYPE_F16}) {
             for (const Shape& shape : {Shape{1, 4}, Shape{8, 8}, Shape{17, 20}, Shape{64, 172},
                                        Shape{172, 64}, Shape{13, 7}, Shape{300, 5}}) {
+                check_linear(setup, dtype, shape, true, {1, 3, 9});
+                check_linear(setup, dtype, shape, false, {5});
+            }
+        }
+    }
+}
+
+TEST_CASE("linear: quantised shapes, with and without bias") {
+    M4_NEEDS_DEVICE();
+    for (const Setup& setup : all_setups()) {
+        for (const m4_dtype dtype : {M4_DTYPE_Q8, M4_DTYPE_Q4}) {
+            for (const Shape& shape :
+                 {Shape{1, 32}, Shape{17, 32}, Shape{64, 352}, Shape{172, 96}, Shape{300, 32}}) {
                 check_linear(setup, dtype, shape, true, {1, 3, 9});
                 check_linear(setup, dtype, shape, false, {5});
             }

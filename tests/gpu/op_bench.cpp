@@ -15,6 +15,7 @@
 #include "engine/plan.hpp"
 #include "gpu.hpp"
 #include "lib/half.hpp"
+#include "lib/quant.hpp"
 
 namespace m4::test {
 
@@ -65,7 +66,29 @@ class Elements {
     std::vector<std::byte>& bytes_;
 };
 
+/// Tiles of a quantised matrix, every block by itself.
+std::vector<std::byte> store_quantized(const Matrix& data, m4_dtype dtype) {
+    const std::size_t tile_bytes = firmware::tile_units(dtype) * 16;
+    const std::size_t blocks = data.columns / M4_IMAGE_QUANT_ELEMENTS;
+    const std::size_t groups = (std::size_t{data.rows} + 15) / 16;
+    std::vector<std::byte> bytes(groups * blocks * tile_bytes);
+    for (std::size_t r = 0; r < data.rows; ++r) {
+        for (std::size_t b = 0; b < blocks; ++b) {
+            const auto values = std::span<const float>(data.data)
+                                    .subspan(r * data.columns + b * M4_IMAGE_QUANT_ELEMENTS)
+                                    .first<M4_IMAGE_QUANT_ELEMENTS>();
+            firmware::put_block(
+                dtype, firmware::quantize(dtype, values), r % 16,
+                std::span(bytes).subspan((r / 16 * blocks + b) * tile_bytes, tile_bytes));
+        }
+    }
+    return bytes;
+}
+
 std::vector<std::byte> store(const Matrix& data, m4_dtype dtype, m4_layout layout) {
+    if (firmware::is_quantized(dtype)) {
+        return store_quantized(data, dtype);
+    }
     const std::size_t element_bytes = dtype == M4_DTYPE_F16 ? 2 : 4;
     const std::size_t per_unit = 16 / element_bytes;
     const bool rows16 = layout == M4_LAYOUT_ROWS16;
@@ -97,6 +120,20 @@ Matrix random_matrix(std::uint32_t rows, std::uint32_t columns, std::uint64_t se
 Matrix as_half(Matrix matrix) {
     for (float& value : matrix.data) {
         value = firmware::from_half(firmware::to_half(value));
+    }
+    return matrix;
+}
+
+Matrix as_stored(Matrix matrix, m4_dtype dtype) {
+    if (dtype == M4_DTYPE_F16) {
+        return as_half(std::move(matrix));
+    }
+    if (firmware::is_quantized(dtype)) {
+        const std::span<float> all(matrix.data);
+        for (std::size_t at = 0; at < all.size(); at += M4_IMAGE_QUANT_ELEMENTS) {
+            const auto block = all.subspan(at).first<M4_IMAGE_QUANT_ELEMENTS>();
+            firmware::dequantize(firmware::quantize(dtype, block), block);
+        }
     }
     return matrix;
 }

@@ -25,6 +25,9 @@ struct Matrix {
 [[nodiscard]] Matrix random_matrix(std::uint32_t rows, std::uint32_t columns, std::uint64_t seed);
 /// Each number as F16 keeps it.
 [[nodiscard]] Matrix as_half(Matrix matrix);
+/// Each number as a tensor of this type keeps it; quantised: rows of whole
+/// blocks.
+[[nodiscard]] Matrix as_stored(Matrix matrix, m4_dtype dtype);
 
 /// Which of the ways to run operators is tried.
 struct Setup {

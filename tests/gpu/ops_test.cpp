@@ -51,12 +51,16 @@ Matrix map(Matrix a, const Matrix& b, Function function) {
 TEST_CASE("gather_rows: of a tensor") {
     M4_NEEDS_DEVICE();
     for (const Setup& setup : all_setups()) {
-        for (const m4_dtype dtype : {M4_DTYPE_F32, M4_DTYPE_F16}) {
-            for (const std::uint32_t columns : {4U, 20U, 172U}) {
+        for (const m4_dtype dtype : {M4_DTYPE_F32, M4_DTYPE_F16, M4_DTYPE_Q8, M4_DTYPE_Q4}) {
+            for (const std::uint32_t columns : {4U, 20U, 32U, 96U, 172U}) {
+                const bool whole_blocks = columns % M4_IMAGE_QUANT_ELEMENTS == 0;
+                if (!whole_blocks && (dtype == M4_DTYPE_Q8 || dtype == M4_DTYPE_Q4)) {
+                    continue;
+                }
                 CAPTURE(setup.name());
                 CAPTURE(static_cast<int>(dtype));
                 CAPTURE(columns);
-                const Matrix data = as_half(random_matrix(37, columns, columns));
+                const Matrix data = as_stored(random_matrix(37, columns, columns), dtype);
                 OpBench bench(setup, kMaxRows);
                 const auto table = bench.tensor(data, dtype, M4_LAYOUT_ROWS16);
                 const auto y =

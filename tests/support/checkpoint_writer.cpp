@@ -3,7 +3,9 @@
 
 #include <lib/half.hpp>
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -20,28 +22,6 @@ enum : std::uint32_t { kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kAr
 std::string replaced(std::string text, std::string_view from, std::string_view to) {
     const auto at = text.find(from);
     return at == std::string::npos ? text : text.replace(at, from.size(), to);
-}
-
-std::string gguf_name(std::string name) {
-    constexpr std::pair<std::string_view, std::string_view> kRules[] = {
-        {"model.embed_tokens", "token_embd"},
-        {"model.norm", "output_norm"},
-        {"lm_head", "output"},
-        {"model.layers", "blk"},
-        {"self_attn.q_proj", "attn_q"},
-        {"self_attn.k_proj", "attn_k"},
-        {"self_attn.v_proj", "attn_v"},
-        {"self_attn.o_proj", "attn_output"},
-        {"post_attention_layernorm", "ffn_norm"},
-        {"input_layernorm", "attn_norm"},
-        {"mlp.gate_proj", "ffn_gate"},
-        {"mlp.up_proj", "ffn_up"},
-        {"mlp.down_proj", "ffn_down"},
-    };
-    for (const auto& [from, to] : kRules) {
-        name = replaced(std::move(name), from, to);
-    }
-    return name;
 }
 
 /// Half-split rows as GGUF has them: pair by pair.
@@ -94,7 +74,55 @@ void write_file(const std::filesystem::path& path, std::string_view bytes) {
     }
 }
 
+/// Blocks of GGUF's Q8_0 and Q4_0, with a scale that is not the tightest: who
+/// quantises the values anew gets other blocks.
+std::string store_blocks(const std::vector<float>& values, bool q8) {
+    Bytes out;
+    for (std::size_t at = 0; at < values.size(); at += 32) {
+        float largest = 0;
+        for (std::size_t i = 0; i < 32; ++i) {
+            largest = std::max(largest, std::abs(values[at + i]));
+        }
+        const std::uint16_t bits = firmware::to_half(largest / (q8 ? 100.0F : 6.0F));
+        const float scale = firmware::from_half(bits);
+        const auto quant = [&](std::size_t i) {
+            return scale == 0 ? 0 : static_cast<int>(std::lround(values[at + i] / scale));
+        };
+        out.number(bits);
+        for (std::size_t i = 0; i < (q8 ? 32 : 16); ++i) {
+            out.number(static_cast<std::uint8_t>(q8 ? quant(i)
+                                                    : (quant(i) + 8) | (quant(i + 16) + 8) << 4));
+        }
+    }
+    return out.data;
+}
+
+std::string gguf_name(std::string name) {
+    constexpr std::pair<std::string_view, std::string_view> kRules[] = {
+        {"model.embed_tokens", "token_embd"},
+        {"model.norm", "output_norm"},
+        {"lm_head", "output"},
+        {"model.layers", "blk"},
+        {"self_attn.q_proj", "attn_q"},
+        {"self_attn.k_proj", "attn_k"},
+        {"self_attn.v_proj", "attn_v"},
+        {"self_attn.o_proj", "attn_output"},
+        {"post_attention_layernorm", "ffn_norm"},
+        {"input_layernorm", "attn_norm"},
+        {"mlp.gate_proj", "ffn_gate"},
+        {"mlp.up_proj", "ffn_up"},
+        {"mlp.down_proj", "ffn_down"},
+    };
+    for (const auto& [from, to] : kRules) {
+        name = replaced(std::move(name), from, to);
+    }
+    return name;
+}
+
 std::string store_values(const std::vector<float>& values, Stored stored) {
+    if (stored == Stored::q8_0 || stored == Stored::q4_0) {
+        return store_blocks(values, stored == Stored::q8_0);
+    }
     Bytes out;
     for (const float value : values) {
         if (stored == Stored::f32) {
@@ -360,7 +388,9 @@ GgufWriter llama_gguf(const LlamaCheckpoint& model, Stored stored) {
     for (const auto& [name, tensor] : model.tensors) {
         const bool rotated =
             name.find("q_proj") != std::string::npos || name.find("k_proj") != std::string::npos;
-        const auto kept = tensor.shape.size() == 2 ? stored : Stored::f32;
+        const bool blocks = stored == Stored::q8_0 || stored == Stored::q4_0;
+        const bool fits = tensor.shape.size() == 2 && (!blocks || tensor.shape[1] % 32 == 0);
+        const auto kept = fits ? stored : Stored::f32;
         out.tensor(
             gguf_name(name), tensor.shape, static_cast<std::uint32_t>(kept),
             store_values(rotated ? interleaved(tensor, shape.head_dim) : tensor.values, kept));

@@ -36,10 +36,14 @@ class Bytes {
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
 /// How tensor elements are stored, with the code GGUF has for it.
-enum class Stored : std::uint32_t { f32 = 0, f16 = 1, bf16 = 30 };
+enum class Stored : std::uint32_t { f32 = 0, f16 = 1, q4_0 = 2, q8_0 = 8, bf16 = 30 };
 
-/// Values in `stored` form; rounds to nearest for F16, truncates for BF16.
+/// Values in `stored` form; rounds to nearest for F16, truncates for BF16, and
+/// gives blocks of 32 any scale that holds them.
 [[nodiscard]] std::string store_values(const std::vector<float>& values, Stored stored);
+
+/// GGUF's name of a tensor that Hugging Face calls `name`.
+[[nodiscard]] std::string gguf_name(std::string name);
 
 /// A GGUF file, version 3, in memory.
 class GgufWriter {

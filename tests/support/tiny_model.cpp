@@ -10,6 +10,7 @@
 
 #include "lib/builder.hpp"
 #include "lib/half.hpp"
+#include "lib/quant.hpp"
 
 namespace m4::test {
 
@@ -31,14 +32,11 @@ class Random {
    public:
     explicit Random(std::uint64_t seed) : engine_(seed) {}
 
-    std::vector<float> fill(std::size_t count, double middle, double spread, bool half) {
+    std::vector<float> fill(std::size_t count, double middle, double spread) {
         std::vector<float> out(count);
         for (float& value : out) {
             const double unit = static_cast<double>(engine_() >> 11U) * 0x1p-53;
             value = static_cast<float>(middle + spread * (2.0 * unit - 1.0));
-            if (half) {
-                value = firmware::from_half(firmware::to_half(value));
-            }
         }
         return out;
     }
@@ -46,6 +44,22 @@ class Random {
    private:
     std::mt19937_64 engine_;
 };
+
+/// The numbers as a matrix of this type keeps them; quantised: rows of whole
+/// blocks.
+std::vector<float> as_stored(std::vector<float> values, m4_dtype dtype) {
+    if (dtype == M4_DTYPE_F16) {
+        for (float& value : values) {
+            value = firmware::from_half(firmware::to_half(value));
+        }
+    } else if (firmware::is_quantized(dtype)) {
+        for (std::size_t at = 0; at < values.size(); at += M4_IMAGE_QUANT_ELEMENTS) {
+            const auto block = std::span(values).subspan(at).first<M4_IMAGE_QUANT_ELEMENTS>();
+            firmware::dequantize(firmware::quantize(dtype, block), block);
+        }
+    }
+    return values;
+}
 
 std::vector<float> make_rope_table(const TinyDims& dims) {
     const std::uint32_t coarse = (dims.context + dims.fine_rows - 1) / dims.fine_rows;
@@ -299,16 +313,15 @@ firmware::Package Assembler::run() {
 
 TinyModel make_tiny_model(const TinyDims& dims, std::uint64_t seed) {
     Random random(seed);
-    const bool half = dims.stored == M4_DTYPE_F16;
     const auto matrix = [&](std::size_t rows, std::size_t columns) {
-        return random.fill(rows * columns, 0.0, std::sqrt(3.0 / static_cast<double>(columns)),
-                           half);
+        const double spread = std::sqrt(3.0 / static_cast<double>(columns));
+        return as_stored(random.fill(rows * columns, 0.0, spread), dims.stored);
     };
-    const auto norm = [&] { return random.fill(dims.hidden, 1.0, 0.25, false); };
+    const auto norm = [&] { return random.fill(dims.hidden, 1.0, 0.25); };
     const std::size_t width = std::size_t{dims.heads} * dims.head_dim;
     const std::size_t kv_width = std::size_t{dims.kv_heads} * dims.head_dim;
     const auto bias = [&](std::size_t count) {
-        return dims.query_bias ? random.fill(count, 0.0, 0.5, false) : std::vector<float>{};
+        return dims.query_bias ? random.fill(count, 0.0, 0.5) : std::vector<float>{};
     };
 
     TinyModel model;

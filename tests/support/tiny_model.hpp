@@ -30,7 +30,7 @@ struct TinyDims {
     std::uint32_t fine_rows = 16;    ///< of the RoPE table: a power of two
     bool tied = false;               ///< output matrix = embedding
     bool query_bias = false;         ///< q, k, v have biases
-    m4_dtype stored = M4_DTYPE_F32;  ///< of the matrices
+    m4_dtype stored = M4_DTYPE_F32;  ///< of the matrices; quantised: columns of whole blocks
     double rope_base = 10'000.0;
     double eps = 1e-5;
 };
@@ -45,7 +45,7 @@ struct TinyLayer {
     std::vector<float> gate, up, down;
 };
 
-/// The numbers as the image stores them: already rounded where `stored` is F16.
+/// The numbers as the image stores them: already rounded to `stored`.
 struct TinyModel {
     TinyDims dims;
     std::vector<float> embedding;  ///< [vocabulary, hidden]

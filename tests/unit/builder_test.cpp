@@ -259,7 +259,7 @@ TEST_CASE("what cannot be an image is refused by name") {
     CHECK(contains(added(spec_of("x", M4_DTYPE_F32, M4_LAYOUT_PLAIN, {1, 1, 1, 1, 1})), "do not"));
     CHECK(contains(added(spec_of("x", M4_DTYPE_F32, M4_LAYOUT_PLAIN, {1ULL << 31, 1ULL << 20})),
                    "128 GiB"));
-    CHECK(contains(added(spec_of("x", M4_DTYPE_U32, M4_LAYOUT_PLAIN, {4})), "F32 or F16"));
+    CHECK(contains(added(spec_of("x", M4_DTYPE_U32, M4_LAYOUT_PLAIN, {4})), "F32, F16, Q8 or Q4"));
     CHECK(contains(added(spec_of("", M4_DTYPE_F32, M4_LAYOUT_PLAIN, {4})), "printable"));
     TensorSpec rotated = spec_of("q", M4_DTYPE_F32, M4_LAYOUT_ROWS16, {24, 8});
     rotated.row_order = M4_ROW_ORDER_INTERLEAVED;

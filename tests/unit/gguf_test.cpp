@@ -199,13 +199,57 @@ TEST_CASE("gguf: overlapping tensors are refused") {
     CHECK(contains(fault_of(folder, out.data), "overlap"));
 }
 
-TEST_CASE("gguf: a quantised tensor is refused by name and type when it is read") {
+TEST_CASE("gguf: Q8_0 and Q4_0 blocks, whole and from the middle") {
+    // One block each of the file's own form: a scale, then bytes, or nibbles
+    // whose low halves come first.
+    Bytes q8;
+    Bytes q4;
+    for (const std::uint16_t scale : {std::uint16_t{0x3c00}, std::uint16_t{0xb800}}) {  // 1, -0.5
+        q8.number(scale);
+        q4.number(scale);
+        for (int i = 0; i < 32; ++i) {
+            q8.number(static_cast<std::int8_t>(i * 8 - 128));
+        }
+        for (int i = 0; i < 16; ++i) {
+            q4.number(static_cast<std::uint8_t>(i | (15 - i) << 4));
+        }
+    }
     const TempFolder folder;
     const auto path = folder / "t.gguf";
-    m4::test::write_file(path, GgufWriter().tensor("q", {32}, 2, std::string(18, 0)).bytes());
+    m4::test::write_file(
+        path,
+        GgufWriter().tensor("q8", {2, 32}, 8, q8.data).tensor("q4", {1, 64}, 2, q4.data).bytes());
+    const GgufFile file(path);
+    std::vector<float> values(40);  // the last 24 of a block, the first 16 of the next
+    file.checkpoint()->find("q8")->read(8, values);
+    for (int i = 0; i < 24; ++i) {
+        CHECK(values[i] == static_cast<float>((i + 8) * 8 - 128));
+    }
+    CHECK(values[24] == 64.0F);
+    CHECK(values[39] == -0.5F * (15 * 8 - 128));
+    file.checkpoint()->find("q4")->read(0, values);
+    for (int i = 0; i < 16; ++i) {
+        CHECK(values[i] == static_cast<float>(i - 8));
+        CHECK(values[16 + i] == static_cast<float>(7 - i));
+    }
+    CHECK(values[32] == 4.0F);
+    CHECK_THROWS_AS(file.checkpoint()->find("q4")->read(32, values), Error);
+}
+
+TEST_CASE("gguf: rows that are not whole blocks are refused") {
+    const TempFolder folder;
+    CHECK(
+        contains(fault_of(folder, GgufWriter().tensor("q", {4, 16}, 8, std::string(68, 0)).bytes()),
+                 "tensor 'q': rows of 16 elements are not whole blocks of 32"));
+}
+
+TEST_CASE("gguf: a tensor of another type is refused by name and type when it is read") {
+    const TempFolder folder;
+    const auto path = folder / "t.gguf";
+    m4::test::write_file(path, GgufWriter().tensor("q", {32}, 3, std::string(20, 0)).bytes());
     const GgufFile file(path);
     std::vector<float> values(32);
     CHECK_THROWS_WITH_AS(
         file.checkpoint()->find("q")->read(0, values),
-        doctest::Contains("tensor 'q': has type Q4_0; this version imports F32, F16"), Error);
+        doctest::Contains("tensor 'q': has type Q4_1; this version imports F32, F16"), Error);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <doctest/doctest.h>
+#include <importers/gguf.hpp>
 #include <importers/import.hpp>
 #include <importers/rope_table.hpp>
 #include <importers/row_order.hpp>
@@ -48,6 +49,9 @@ struct Imported {
     /// Element [row, column], wherever the layout has put it.
     [[nodiscard]] float at(const std::string& name, std::uint64_t row, std::uint64_t column) const {
         const auto& tensor = tensors[index_of(name)];
+        if (tensor.dtype == M4_DTYPE_Q8 || tensor.dtype == M4_DTYPE_Q4) {
+            return quantized_at(tensor, row, column);
+        }
         const std::uint64_t size = tensor.dtype == M4_DTYPE_F16 ? 2 : 4;
         const std::uint64_t columns = tensor.rank == 1 ? tensor.shape[0] : tensor.shape[1];
         std::uint64_t offset = (row * columns + column) * size;
@@ -67,9 +71,28 @@ struct Imported {
         std::memcpy(&value, from, sizeof(value));
         return value;
     }
+
+    /// image.h's description of a tile, taken literally.
+    [[nodiscard]] float quantized_at(const Tensor& tensor, std::uint64_t row,
+                                     std::uint64_t column) const {
+        const bool q8 = tensor.dtype == M4_DTYPE_Q8;
+        const std::uint64_t tile_units = q8 ? 34 : 18;
+        const std::uint64_t tile = row / 16 * (tensor.shape[1] / 32) + column / 32;
+        const auto* units = payload.data() + tensor.payload_offset + tile * tile_units * 16;
+        const std::uint64_t r = row % 16;
+        const std::uint64_t e = q8 ? column % 16 : column % 32;
+        const auto* unit = units + (r + (q8 && column % 32 >= 16 ? 16 : 0)) * 16;
+        std::uint32_t word = 0;
+        std::memcpy(&word, unit + e % 4 * 4, sizeof(word));
+        const int value = q8 ? static_cast<std::int8_t>(word >> (8 * (e / 4)))
+                             : static_cast<int>(word >> (4 * (e / 4)) & 15) - 8;
+        std::uint16_t scale = 0;
+        std::memcpy(&scale, units + (tile_units - 2) * 16 + 2 * r, sizeof(scale));
+        return static_cast<float>(value) * from_half(scale);
+    }
 };
 
-Imported import_from(const std::filesystem::path& from, m4_dtype stored) {
+Imported import_from(const std::filesystem::path& from, std::optional<m4_dtype> stored) {
     const TempFolder folder;
     ImageBuilder builder("test", "1", 1);
     import_model({from, stored, "backbone"}, builder);
@@ -239,6 +262,62 @@ TEST_CASE("llama: values, layout and row order are what the image says") {
     CHECK(image.at("rope_table", 65, 2) == static_cast<float>(std::cos(64 * frequency)));
 }
 
+TEST_CASE("llama: a quantised GGUF is taken as it is, block by block") {
+    LlamaShape shape;
+    shape.ffn = 64;
+    const auto model = m4::test::random_llama(shape, 3);
+    for (const auto kept : {Stored::q8_0, Stored::q4_0}) {
+        const TempFolder folder;
+        const auto path = write_gguf(folder, m4::test::llama_gguf(model, kept));
+        const auto image = import_from(path, std::nullopt);
+        const GgufFile source(path);
+        for (const auto& [name, tensor] : model.tensors) {
+            if (tensor.shape.size() != 2) {
+                continue;
+            }
+            CAPTURE(name);
+            const auto& stored = image.tensors[image.index_of(name)];
+            CHECK(stored.dtype == (kept == Stored::q8_0 ? M4_DTYPE_Q8 : M4_DTYPE_Q4));
+            // GGUF has rotated rows interleaved, as the image does.
+            std::vector<float> row(tensor.shape[1]);
+            for (std::uint64_t r = 0; r < tensor.shape[0]; ++r) {
+                source.checkpoint()->find(m4::test::gguf_name(name))->read(r * row.size(), row);
+                for (std::uint64_t c = 0; c < row.size(); ++c) {
+                    REQUIRE(image.at(name, r, c) == row[c]);
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("llama: quantising keeps within half a step, and keeps what was quantised") {
+    LlamaShape shape;
+    shape.ffn = 44;  // rows of down_proj are not whole blocks
+    const auto model = m4::test::random_llama(shape, 4);
+    const TempFolder folder;
+    m4::test::write_hf_folder(model, folder / "hf", Stored::f32);
+    for (const m4_dtype dtype : {M4_DTYPE_Q8, M4_DTYPE_Q4}) {
+        const auto image = import_from(folder / "hf", dtype);
+        const std::string up = "model.layers.0.mlp.up_proj.weight";
+        const auto& values = model.tensors.at(up).values;
+        for (std::uint64_t r = 0; r < 44; ++r) {
+            float largest = 0;
+            for (std::uint64_t c = 0; c < 32; ++c) {
+                largest = std::max(largest, std::abs(values[r * 32 + c]));
+            }
+            // Q4 has no +8: the far end of the other sign may miss by a step.
+            const float bound = dtype == M4_DTYPE_Q8 ? largest / 127 * 0.51F : largest / 8 * 1.01F;
+            for (std::uint64_t c = 0; c < 32; ++c) {
+                REQUIRE(std::abs(image.at(up, r, c) - values[r * 32 + c]) <= bound);
+            }
+        }
+        const auto& down = image.tensors[image.index_of("model.layers.0.mlp.down_proj.weight")];
+        CHECK(down.dtype == M4_DTYPE_F16);
+        CHECK(image.part.source_digest ==
+              import_from(folder / "hf", M4_DTYPE_F16).part.source_digest);
+    }
+}
+
 TEST_CASE("llama: RoPE scaling, linear and llama3, from either source") {
     RopeSettings linear;
     linear.scaling = RopeSettings::Scaling::linear;
@@ -366,9 +445,9 @@ TEST_CASE("llama: missing, extra and misshapen tensors are refused by name") {
           }).empty());
     CHECK(contains(gguf_fault([](GgufWriter& w) { w.tensor("x", {1}, 0, "abcd"); }), "'x'"));
     CHECK(contains(gguf_fault([](GgufWriter& w) {
-                       w.tensor("output.weight", {278, 32}, 2, std::string(278 * 18, 0));
+                       w.tensor("output.weight", {278, 32}, 3, std::string(278 * 20, 0));
                    }),
-                   "'output.weight': has type Q4_0; this version imports F32, F16"));
+                   "'output.weight': has type Q4_1; this version imports F32, F16"));
 }
 
 TEST_CASE("llama: a folder without its tokeniser says which file is wanted") {

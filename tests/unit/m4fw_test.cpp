@@ -26,7 +26,7 @@ TEST_CASE("m4fw: a wrong command line is a usage error") {
     check_failure(m4fw(""), 2, "usage");
     check_failure(m4fw("frob"), 2, "no subcommand 'frob'");
     check_failure(m4fw("pack"), 2, "--from");
-    check_failure(m4fw("pack --from x --out y --quantize q4"), 2, "q4");
+    check_failure(m4fw("pack --from x --out y --quantize q3"), 2, "q3");
     check_failure(m4fw("pack --from x --out y --rollback-index -1"), 2, "-1");
     check_failure(m4fw("verify"), 2, "folder");
     check_failure(m4fw("verify a b"), 2, "b");

@@ -9,6 +9,8 @@
 #include <lib/error.hpp>
 #include <lib/tokenizer.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <ctime>
 #include <fstream>
 #include <functional>
@@ -246,8 +248,14 @@ TEST_CASE("tokenizer: time grows about as the text does") {
     };
     for (const char* unit : {"t", "the ", "ingreheing", "\xE4\xBA\xBA", "\xFF"}) {
         CAPTURE(unit);
-        const double small = seconds(unit, 32U << 10);
-        const double large = seconds(unit, 1U << 20);  // 32 times; quadratic: 1024 times
+        // 32 times; quadratic: 1024 times. A busy machine's caches make one try
+        // slow now and then, the best of three less so.
+        double small = HUGE_VAL;
+        double large = HUGE_VAL;
+        for (int i = 0; i < 3; ++i) {
+            small = std::min(small, seconds(unit, 32U << 10));
+            large = std::min(large, seconds(unit, 1U << 20));
+        }
         CHECK(large < 200 * small + 0.05);
     }
 }

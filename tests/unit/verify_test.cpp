@@ -304,7 +304,7 @@ TEST_CASE("gather_rows and rms_norm") {
         {"plain tensor", [](Draft& d) { d.tensor("embedding").layout = M4_LAYOUT_PLAIN; },
          "input 0: tensor 'embedding' is not a ROWS16 matrix"},
         {"bytes", [](Draft& d) { d.tensor("embedding").dtype = M4_DTYPE_U8; },
-         "input 0: tensor 'embedding' is not F32 or F16"},
+         "input 0: tensor 'embedding' is not F32, F16, Q8 or Q4"},
         {"fewer rows than ids", [](Draft& d) { d.tensor("embedding").shape[0] = 299; },
          "input 0: tensor 'embedding' has 299 rows; input 1 may name 300"},
         {"fewer rows than positions",

@@ -66,7 +66,11 @@ enum m4_dtype {
 	M4_DTYPE_F32 = 2,
 	M4_DTYPE_F16 = 3, /* IEEE 754 binary16 */
 	M4_DTYPE_U32 = 4, /* token ids, row numbers: program values only */
+	M4_DTYPE_Q8 = 5, /* 32 signed bytes and a binary16 scale: value = q * scale */
+	M4_DTYPE_Q4 = 6, /* 32 nibbles and a binary16 scale: value = (n - 8) * scale */
 };
+
+#define M4_IMAGE_QUANT_ELEMENTS 32 /* of a block: neighbours in one row */
 
 /*
  * How a tensor lies in the payload.
@@ -79,6 +83,18 @@ enum m4_dtype {
  * column: unit(row r, unit column u) is at
  *   ((r / 16) * units_per_row + u) * 16 + r % 16      [in units]
  * Rows are padded to a multiple of 16 and columns to whole units, with zeros.
+ *
+ * ROWS16 of a quantised type: the columns are a multiple of 32. A tile holds
+ * one block of each row of a group, its scales behind them; a group's tiles lie
+ * block by block. In units, from the tile's first:
+ *   Q4  r        block of row r: element e is nibble e / 4 of word e % 4
+ *       16, 17   scales of rows 0-7 and 8-15, binary16
+ *   Q8  r        first half of row r's block: element e is byte e / 4 of word
+ *                e % 4
+ *       16 + r   second half, likewise
+ *       32, 33   scales of rows 0-7 and 8-15, binary16
+ * Word w of a unit is bytes 4w to 4w + 3, little-endian; nibble i of a word is
+ * its bits 4i to 4i + 3.
  */
 enum m4_layout {
 	M4_LAYOUT_PLAIN = 1,

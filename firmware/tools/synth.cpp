@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#include "importers/synth.hpp"
+
+#include "commands.hpp"
+#include "importers/import.hpp"
+#include "lib/builder.hpp"
+#include "lib/error.hpp"
+#include "write_image.hpp"
+
+namespace m4::tools {
+
+namespace {
+
+void set(std::uint32_t& size, std::uint32_t wanted) {
+    size = wanted == 0 ? size : wanted;
+}
+
+firmware::LlamaConfig shape_of(const SynthOptions& options) {
+    auto shape = firmware::synth_shape(options.like);
+    if (!shape) {
+        throw firmware::Error("--like '" + options.like + "'", "is not one of " + synth_names());
+    }
+    set(shape->dim, options.dim);
+    set(shape->layers, options.layers);
+
+    set(shape->heads, options.heads);
+    set(shape->kv_heads, options.kv_heads != 0 ? options.kv_heads : options.heads);
+    shape->head_dim = options.head_dim != 0 ? options.head_dim : shape->dim / shape->heads;
+    set(shape->ffn, options.ffn);
+    set(shape->vocabulary, options.vocabulary);
+    set(shape->context, options.context);
+    shape->tied = options.tied;
+    return *shape;
+}
+
+}  // namespace
+
+std::string synth_names() {
+    return std::string(firmware::synth_shape_names());
+}
+
+void synth(const SynthOptions& options) {
+    firmware::ImageBuilder builder(options.name, options.version, 0);
+    firmware::ImportOptions import;
+    import.stored = stored_type(options.quantize);
+    firmware::synthesize_llama(shape_of(options), options.seed, import, builder);
+    write_image(builder, options.out, options.force, options.json);
+}
+
+}  // namespace m4::tools
