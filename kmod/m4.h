@@ -53,7 +53,7 @@
 /* A chunk of the tree is one folio and one mapping of the page middle
  * directory. Pages other than 4 KiB would need another log2_chunk.
  */
-#define M4_CHUNK_ORDER HPAGE_PMD_ORDER
+#define M4_CHUNK_ORDER (PMD_SHIFT - PAGE_SHIFT)
 #define M4_CHUNK_PAGES BIT(M4_CHUNK_ORDER)
 #define M4_CHUNK_BYTES ((size_t)M4_IMAGE_CHUNK_BYTES)
 

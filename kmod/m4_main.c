@@ -290,13 +290,8 @@ static int __init m4_init(void)
 	return 0;
 }
 
-static void __exit m4_exit(void)
-{
-	m4_teardown();
-}
-
 module_init(m4_init);
-module_exit(m4_exit);
+module_exit(m4_teardown);
 
 MODULE_DESCRIPTION("M4 firmware images, verified and mapped read-only");
 MODULE_LICENSE("GPL");
