@@ -66,8 +66,9 @@ enum m4_dtype {
 	M4_DTYPE_F32 = 2,
 	M4_DTYPE_F16 = 3, /* IEEE 754 binary16 */
 	M4_DTYPE_U32 = 4, /* token ids, row numbers: program values only */
-	M4_DTYPE_Q8 = 5, /* 32 signed bytes and a binary16 scale: value = q * scale */
-	M4_DTYPE_Q4 = 6, /* 32 nibbles and a binary16 scale: value = (n - 8) * scale */
+	/* blocks of 32 with a binary16 scale */
+	M4_DTYPE_Q8 = 5, /* signed bytes q: q * scale */
+	M4_DTYPE_Q4 = 6, /* nibbles n: (n - 8) * scale */
 };
 
 #define M4_IMAGE_QUANT_ELEMENTS 32 /* of a block: neighbours in one row */
