@@ -20,7 +20,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::size_t kIdDigits = 16;
 /// Folders, and what a file system keeps for itself.
 constexpr std::uint64_t kRoomToSpare = 1UL << 20U;
 

@@ -24,7 +24,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::size_t kIdDigits = 16;
 constexpr std::size_t kSelectorDigitsMin = 8;
 constexpr char kImagesFolder[] = ".images";
 constexpr char kPreviousLink[] = "previous";

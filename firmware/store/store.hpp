@@ -25,6 +25,7 @@
 namespace m4::store {
 
 inline constexpr char kDefaultStore[] = "/lib/firmware/m4";
+inline constexpr std::size_t kIdDigits = 16;  ///< of an image's digest: its id
 
 struct StoredImage {
     std::string id;
