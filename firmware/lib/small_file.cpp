@@ -5,8 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <filesystem>
+
+#include "staged_file.hpp"
 
 namespace m4::firmware {
 
@@ -66,28 +67,9 @@ std::optional<std::vector<std::byte>> read_small_file_at(const UniqueFd& folder,
 
 void write_small_file(const std::string& folder, const std::string& name,
                       std::span<const std::byte> bytes, mode_t mode, bool replace) {
-    const std::string place = (std::filesystem::path(folder) / name).string();
-    const UniqueFd directory = open_directory(folder);
-    const std::string partial = "." + name + ".partial-" + std::to_string(::getpid());
-    const UniqueFd file(::openat(directory.get(), partial.c_str(),
-                                 O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
-    if (!file) {
-        throw os_error(place, "create a file beside it");
-    }
-    try {
-        write_all(file, bytes, place);
-        sync(file, place);
-        const unsigned flags = replace ? 0U : static_cast<unsigned>(RENAME_NOREPLACE);
-        if (::renameat2(directory.get(), partial.c_str(), directory.get(), name.c_str(), flags) !=
-            0) {
-            throw errno == EEXIST ? Error(place, "exists already")
-                                  : os_error(place, "rename into place");
-        }
-    } catch (...) {
-        ::unlinkat(directory.get(), partial.c_str(), 0);
-        throw;
-    }
-    sync(directory, place);
+    StagedFile file(std::filesystem::path(folder) / name, mode, replace);
+    file.write(bytes);
+    file.commit();
 }
 
 }  // namespace m4::firmware
