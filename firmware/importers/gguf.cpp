@@ -388,6 +388,15 @@ std::optional<std::vector<std::int64_t>> GgufFile::integer_array(std::string_vie
     return out;
 }
 
+std::uint32_t gguf_type_code(SourceType type) {
+    for (const auto& row : kTensorTypes) {
+        if (row.type == type && type != SourceType::other) {
+            return row.code;
+        }
+    }
+    throw Error("GGUF", "has no such tensor type");
+}
+
 bool looks_like_gguf(const std::filesystem::path& path) {
     std::ifstream in(path, std::ios::binary);
     std::array<char, kMagic.size()> head{};

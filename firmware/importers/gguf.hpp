@@ -79,6 +79,10 @@ class GgufFile {
     std::shared_ptr<const Checkpoint> checkpoint_;
 };
 
+/// The format's number of a tensor type; not of `computed` and `other`, which
+/// no file has.
+[[nodiscard]] std::uint32_t gguf_type_code(SourceType type);
+
 /// Whether the file begins as GGUF does.
 [[nodiscard]] bool looks_like_gguf(const std::filesystem::path& path);
 

@@ -52,14 +52,15 @@ std::vector<double> rope_frequencies(const RopeSettings& settings, std::uint32_t
     return out;
 }
 
-RopeTable rope_table(std::vector<double> frequencies, std::uint64_t context) {
-    const std::uint64_t coarse = (context + kRopeFineRows - 1) / kRopeFineRows;
+RopeTable rope_table(std::vector<double> frequencies, std::uint64_t context,
+                     std::uint32_t fine_rows) {
+    const std::uint64_t coarse = (context + fine_rows - 1) / fine_rows;
     const std::uint64_t columns = 2 * frequencies.size();
-    auto rows = [frequencies = std::move(frequencies)](std::uint64_t first, std::uint64_t count,
-                                                       std::span<float> out) {
+    auto rows = [frequencies = std::move(frequencies), fine_rows](
+                    std::uint64_t first, std::uint64_t count, std::span<float> out) {
         std::size_t at = 0;
         for (std::uint64_t row = first; row < first + count; ++row) {
-            const auto position = row < kRopeFineRows ? row : (row - kRopeFineRows) * kRopeFineRows;
+            const auto position = row < fine_rows ? row : (row - fine_rows) * fine_rows;
             for (const double frequency : frequencies) {
                 const double angle = static_cast<double>(position) * frequency;
                 out[at++] = static_cast<float>(std::cos(angle));
@@ -67,7 +68,7 @@ RopeTable rope_table(std::vector<double> frequencies, std::uint64_t context) {
             }
         }
     };
-    return {{kRopeFineRows + coarse, columns}, std::move(rows)};
+    return {{fine_rows + coarse, columns}, std::move(rows)};
 }
 
 }  // namespace m4::firmware

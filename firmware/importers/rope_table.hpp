@@ -34,13 +34,14 @@ struct RopeSettings {
 [[nodiscard]] std::vector<double> rope_frequencies(const RopeSettings& settings,
                                                    std::uint32_t dimensions);
 
-/// [kRopeFineRows + ceil(context / kRopeFineRows), dimensions], computed in
-/// double. Columns 2i and 2i + 1 are cosine and sine of pair i: row p of the
-/// fine part turns by p, row j of the coarse part by j * kRopeFineRows.
+/// [fine_rows + ceil(context / fine_rows), dimensions], computed in double.
+/// Columns 2i and 2i + 1 are cosine and sine of pair i: row p of the fine part
+/// turns by p, row j of the coarse part by j * fine_rows.
 struct RopeTable {
     std::vector<std::uint64_t> shape;
     RowReader rows;
 };
-[[nodiscard]] RopeTable rope_table(std::vector<double> frequencies, std::uint64_t context);
+[[nodiscard]] RopeTable rope_table(std::vector<double> frequencies, std::uint64_t context,
+                                   std::uint32_t fine_rows = kRopeFineRows);
 
 }  // namespace m4::firmware

@@ -45,6 +45,13 @@ struct SynthOptions {
 /// The names `like` knows, for the help.
 [[nodiscard]] std::string synth_names();
 
+struct ExtractOptions {
+    std::filesystem::path folder;
+    std::filesystem::path gguf;
+    bool force = false;
+    bool json = false;
+};
+
 struct InspectOptions {
     std::filesystem::path folder;
     bool tensors = false;
@@ -82,6 +89,7 @@ void keygen(const KeygenOptions& options);
 void sign(const SignOptions& options);
 void pack(const PackOptions& options);
 void synth(const SynthOptions& options);
+void extract(const ExtractOptions& options);
 void inspect(const InspectOptions& options);
 void verify(const VerifyOptions& options);
 void operators(const OperatorsOptions& options);

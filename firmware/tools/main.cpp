@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// m4fw: pack, sign, inspect and verify firmware images. See m4fw.1.
+// m4fw: pack, extract, sign, inspect and verify firmware images. See m4fw.1.
 #include <CLI/CLI.hpp>
 #include <iostream>
 
@@ -16,6 +16,7 @@ constexpr int kUsage = 2;
 struct Options {
     PackOptions pack;
     SynthOptions synth;
+    ExtractOptions extract;
     InspectOptions inspect;
     VerifyOptions verify;
     OperatorsOptions operators;
@@ -84,6 +85,15 @@ void add_synth(CLI::App& app, SynthOptions& options) {
     command->callback([&options] { synth(options); });
 }
 
+void add_extract(CLI::App& app, ExtractOptions& options) {
+    CLI::App* command = app.add_subcommand("extract", "Write an image's model as a GGUF file");
+    command->add_option("folder", options.folder, "the image folder")->required();
+    command->add_option("--gguf", options.gguf, "the file to write")->required();
+    command->add_flag("--force", options.force, "replace the file that is there");
+    command->add_flag("--json", options.json, "result as JSON");
+    command->callback([&options] { extract(options); });
+}
+
 void add_inspect(CLI::App& app, InspectOptions& options) {
     CLI::App* command = app.add_subcommand("inspect", "Show what an image holds");
     command->add_option("folder", options.folder, "the image folder")->required();
@@ -131,12 +141,13 @@ void add_sign(CLI::App& app, SignOptions& options) {
 }
 
 int run(int argc, char** argv) {
-    CLI::App app("Pack, sign, inspect and verify M4 firmware images", "m4fw");
+    CLI::App app("Pack, extract, sign, inspect and verify M4 firmware images", "m4fw");
     Options options;
     app.set_version_flag("--version", M4_VERSION);
     app.require_subcommand(1);
     add_pack(app, options.pack);
     add_synth(app, options.synth);
+    add_extract(app, options.extract);
     add_inspect(app, options.inspect);
     add_verify(app, options.verify);
     add_operators(app, options.operators);
