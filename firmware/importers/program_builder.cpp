@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "program_builder.hpp"
 
+#include <utility>
+
+#include "lib/fusion.hpp"
+
 namespace m4::firmware {
 
 namespace {
@@ -111,6 +115,11 @@ Ref ProgramBuilder::activation(Ref x, Activation function) {
     op.outputs = {out.index};
     set(op, AttrId::function, static_cast<std::uint32_t>(function));
     return out;
+}
+
+Program ProgramBuilder::finish() {
+    program_.fusions = find_fusions(program_);
+    return std::move(program_);
 }
 
 }  // namespace m4::firmware

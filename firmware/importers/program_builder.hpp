@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string>
-#include <utility>
 
 #include "lib/program.hpp"
 
@@ -38,7 +37,8 @@ class ProgramBuilder {
     Ref mul(Ref a, Ref b);
     Ref activation(Ref x, Activation function);
 
-    [[nodiscard]] Program finish() { return std::move(program_); }
+    /// With the groups of operators that may be fused.
+    [[nodiscard]] Program finish();
 
    private:
     Ref define(Value value);

@@ -160,6 +160,12 @@ Program decode_program(const fb::Program& in, std::size_t index, const std::stri
         program.ops.push_back(
             decode_op(*in.ops()->Get(static_cast<flatbuffers::uoffset_t>(i)), i, place));
     }
+    const std::size_t fusion_count = bounded(in.fusions(), op_count, place, "fusions");
+    for (std::size_t i = 0; i < fusion_count; ++i) {
+        const fb::Fusion* fusion = in.fusions()->Get(static_cast<flatbuffers::uoffset_t>(i));
+        program.fusions.push_back(
+            {static_cast<FusionKind>(fusion->kind()), fusion->first(), fusion->count()});
+    }
     return program;
 }
 

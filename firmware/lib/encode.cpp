@@ -65,13 +65,19 @@ Offset<fb::Program> encode_program(Buffer& buffer, const Program& program) {
     for (const Op& op : program.ops) {
         ops.push_back(encode_op(buffer, op));
     }
+    std::vector<fb::Fusion> fusions;
+    for (const Fusion& fusion : program.fusions) {
+        fusions.emplace_back(fusion.first, fusion.count, static_cast<fb::FusionKind>(fusion.kind));
+    }
     const auto name = buffer.CreateString(program.name);
     const auto inputs = encode_ports(buffer, program.inputs);
     const auto outputs = encode_ports(buffer, program.outputs);
     const auto value_vector = buffer.CreateVector(values);
     const auto state_vector = buffer.CreateVector(states);
     const auto op_vector = buffer.CreateVector(ops);
-    return fb::CreateProgram(buffer, name, inputs, outputs, value_vector, state_vector, op_vector);
+    const auto fusion_vector = buffer.CreateVectorOfStructs(fusions);
+    return fb::CreateProgram(buffer, name, inputs, outputs, value_vector, state_vector, op_vector,
+                             fusion_vector);
 }
 
 Offset<fb::Part> encode_part(Buffer& buffer, const Part& part) {

@@ -90,6 +90,21 @@ struct Port {
     std::uint32_t value = 0;
 };
 
+/// Groups of operators that a device may run as one kernel; docs/programs.md.
+enum class FusionKind : std::uint16_t {
+    projection = 1,  ///< rms_norm, linear x 1..3, rope of some of them, kv_write or none
+    gated = 2,       ///< rms_norm, linear, linear, activation of the first, mul
+    residual = 3,    ///< linear, add
+};
+
+/// Operators [first, first + count) of a program.
+struct Fusion {
+    FusionKind kind{};
+    std::uint32_t first = 0;
+    std::uint32_t count = 0;
+    bool operator==(const Fusion&) const = default;
+};
+
 struct Program {
     std::string name;
     std::vector<Port> inputs;
@@ -97,6 +112,8 @@ struct Program {
     std::vector<Value> values;
     std::vector<State> states;
     std::vector<Op> ops;  ///< execution order; operands defined before use
+    /// In order, without overlap. What is computed is the same without them.
+    std::vector<Fusion> fusions;
 };
 
 enum class PartKind : std::uint8_t { backbone = 1 };

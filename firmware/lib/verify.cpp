@@ -9,6 +9,7 @@
 
 #include "decode.hpp"
 #include "error.hpp"
+#include "fusion.hpp"
 #include "image.hpp"
 #include "limits.hpp"
 #include "operators.hpp"
@@ -83,6 +84,7 @@ class ProgramCheck {
         }
         check_all_defined();
         check_outputs();
+        check_fusions();
     }
 
    private:
@@ -331,6 +333,22 @@ class ProgramCheck {
             if (!state_written_[i]) {
                 throw Error(place_ + ": state " + std::to_string(i), "is never written");
             }
+        }
+    }
+
+    void check_fusions() const {
+        const FusionRules rules(program_);
+        std::uint32_t end = 0;
+        for (std::size_t i = 0; i < program_.fusions.size(); ++i) {
+            const Fusion& fusion = program_.fusions[i];
+            const std::string place = place_ + ": fusion " + std::to_string(i);
+            if (fusion.first < end) {
+                throw Error(place, "begins before the end of the one before");
+            }
+            if (const std::string fault = rules.fault(fusion); !fault.empty()) {
+                throw Error(place, fault);
+            }
+            end = fusion.first + fusion.count;
         }
     }
 

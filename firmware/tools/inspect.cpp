@@ -26,6 +26,15 @@ std::uint64_t bytes_of_part(const Image& image, std::size_t part) {
     return bytes;
 }
 
+/// Operators, and groups of them that may run as one.
+std::size_t kernels_of(const firmware::Program& program) {
+    std::size_t count = program.ops.size();
+    for (const firmware::Fusion& fusion : program.fusions) {
+        count -= fusion.count - 1;
+    }
+    return count;
+}
+
 std::string uuid_text(const Image& image) {
     const std::string digits = to_hex(std::span(image.manifest().header->uuid));
     std::string text;
@@ -65,6 +74,7 @@ ordered_json part_json(const Image& image, std::size_t index) {
                             {"operators", program.ops.size()},
                             {"values", program.values.size()},
                             {"states", program.states.size()},
+                            {"fusions", program.fusions.size()},
                             {"operators_used", operators_used(program)}});
     }
     return {{"name", part.name},
@@ -120,7 +130,8 @@ void print_parts(const Image& image) {
                   << "  source digest  " << to_hex(part.source_digest) << '\n';
         for (const auto& program : part.programs) {
             std::cout << "  program        " << program.name << ": " << program.ops.size()
-                      << " operators, " << program.states.size() << " states\n   ";
+                      << " operators in " << kernels_of(program) << " groups, "
+                      << program.states.size() << " states\n   ";
             for (const auto& [name, count] : operators_used(program)) {
                 std::cout << ' ' << name << " x" << count;
             }

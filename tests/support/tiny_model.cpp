@@ -9,6 +9,7 @@
 #include <random>
 
 #include "lib/builder.hpp"
+#include "lib/fusion.hpp"
 #include "lib/half.hpp"
 #include "lib/quant.hpp"
 
@@ -304,6 +305,7 @@ firmware::Package Assembler::run() {
     program_.outputs.push_back(
         {Role::logits, multiply(last, output, {}, outputs(), dims_.vocabulary)});
 
+    program_.fusions = firmware::find_fusions(program_);
     part.parameters = model_.embedding.size() + (dims_.tied ? 0 : model_.output.size());
     part.programs.push_back(std::move(program_));
     return {{std::move(part)}};

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "image_samples.hpp"
+#include "lib/fusion.hpp"
 #include "lib/image.hpp"
 #include "lib/operators.hpp"
 #include "package_sample.hpp"
@@ -43,10 +44,12 @@ struct Case {
 };
 
 /// The struct and the blob form must be refused alike.
-void check_cases(std::span<const Case> cases) {
+void check_cases(
+    std::span<const Case> cases, void (*prepare)(Draft&) = [](Draft&) {}) {
     for (const Case& one : cases) {
         CAPTURE(std::string(one.name));
         Draft draft;
+        prepare(draft);
         one.change(draft);
         const std::string text = refusal([&] { verify_package(draft.package, draft.tensors); });
         CAPTURE(text);
@@ -452,4 +455,98 @@ TEST_CASE("rope, kv_write and attention") {
     CHECK(refusal([&] { verify_package(draft.package, draft.tensors); }) ==
           "part backbone: forward: op 8 (attention): attribute heads: 3 is no multiple of 2 KV "
           "heads");
+}
+
+namespace {
+
+/// The sample has biases at q, k and v; groups as of a plain LLaMA.
+void drop_biases(Draft& draft) {
+    for (const std::size_t first : {0U, 17U}) {
+        for (const std::size_t linear : {2U, 3U, 4U}) {
+            draft.op(first + linear).inputs[2] = {};
+        }
+    }
+    draft.program().fusions = find_fusions(draft.program());
+}
+
+}  // namespace
+
+TEST_CASE("fusions") {
+    constexpr Case kCases[] = {
+        {"unknown kind", [](Draft& d) { d.program().fusions[0].kind = static_cast<FusionKind>(9); },
+         "forward: fusion 0: unknown kind 9"},
+        {"no kind", [](Draft& d) { d.program().fusions[0].kind = FusionKind{}; },
+         "fusion 0: unknown kind 0"},
+        {"empty", [](Draft& d) { d.program().fusions[0].count = 0; },
+         "operators 1 and 0 on are no group"},
+        {"past the end",
+         [](Draft& d) {
+             d.program().fusions.back() = {FusionKind::projection, 37, 2};
+         },
+         "operators 37 and 2 on are no group"},
+        {"far past the end",
+         [](Draft& d) {
+             d.program().fusions.back() = {FusionKind::projection, 0xFFFFFFFF, 8};
+         },
+         "operators 4294967295 and 8 on are no group"},
+        {"overlap",
+         [](Draft& d) {
+             d.program().fusions.insert(d.program().fusions.begin(), d.program().fusions[0]);
+         },
+         "fusion 1: begins before the end"},
+        {"out of order",
+         [](Draft& d) { std::swap(d.program().fusions[0], d.program().fusions[1]); },
+         "fusion 1: begins before the end"},
+        {"not its kind", [](Draft& d) { d.program().fusions[0].kind = FusionKind::residual; },
+         "the group does not begin with a linear"},
+        {"another kind", [](Draft& d) { d.program().fusions[1].kind = FusionKind::gated; },
+         "the group does not begin with a norm"},
+        {"too long", [](Draft& d) { d.program().fusions[0].count = 8; },
+         "the group goes on behind its end"},
+        {"norm alone", [](Draft& d) { d.program().fusions[0].count = 1; },
+         "the group has no linear behind its norm"},
+        {"a projection is no gate",
+         [](Draft& d) {
+             d.program().fusions[0] = {FusionKind::gated, 1, 5};
+         },
+         "the group lacks an operator"},
+        {"a value on the way is used elsewhere",
+         [](Draft& d) {
+             // the output projection takes q as it was before its rope
+             d.op(9).inputs[0].index = d.op(2).outputs[0];
+         },
+         "the group computes a value on the way that is used elsewhere, too"},
+        {"two ways to turn", [](Draft& d) { d.set(6, AttrId::fine_rows, 8); },
+         "fusion 0: the group turns its values in different ways"},
+        {"residual of itself",
+         [](Draft& d) {
+             d.op(10).inputs = {d.op(10).inputs[1], d.op(10).inputs[1]};
+         },
+         "fusion 1: the group joins other values"},
+    };
+    check_cases(kCases, drop_biases);
+}
+
+TEST_CASE("fusions: the packer's are those of a LLaMA, and no more") {
+    Draft draft;
+    const std::size_t with_biases = draft.program().fusions.size();
+    drop_biases(draft);
+    const Program& program = draft.program();
+    const std::vector<Fusion> layer = {{FusionKind::projection, 1, 7},
+                                       {FusionKind::residual, 9, 2},
+                                       {FusionKind::gated, 11, 5},
+                                       {FusionKind::residual, 16, 2}};
+    std::vector<Fusion> expected;
+    for (const std::uint32_t first : {0U, 17U}) {
+        for (Fusion fusion : layer) {
+            fusion.first += first;
+            expected.push_back(fusion);
+        }
+    }
+    expected.push_back({FusionKind::projection, 36, 2});
+    CHECK(program.fusions == expected);
+    CHECK(with_biases == expected.size() - 2);
+    CHECK(refusal([&] { verify_package(draft.package, draft.tensors); }) == "accepted");
+    Program none;
+    CHECK(find_fusions(none).empty());
 }
