@@ -4,6 +4,11 @@
 // share a quad, each a part of K: 1 where lanes are dear (a CPU), more where a
 // small matrix would leave a GPU idle.
 //
+// By specialisation also what a program may group with it (docs/programs.md):
+// NORM takes the norm of x in the same pass, for the norm's factor is one
+// number a row and may come last; PARTS matrices share x and the dispatch, one
+// behind the other in the quads; EPILOGUE goes on with what a lane holds.
+//
 // M4_NEEDS_SUBGROUP8: the eight lanes of a subgroup want the same x, so each
 // loads an eighth of the block and takes the others' by shuffles. On a CPU
 // driver a load costs as much as some forty arithmetic operations, a shuffle
@@ -17,40 +22,62 @@
 #include "values.glsl"
 #include "weights.glsl"
 
+const uint PLAIN = 0;
+const uint ADD = 1;     // a value to y
+const uint GATE = 2;    // silu(x weight[0]^T) * x weight[1]^T, the two of a shape
+const uint ROTATE = 3;  // RoPE of the parts that turn
+
 layout(constant_id = 1) const uint K_SPLIT = 1;
+layout(constant_id = 2) const bool NORM = false;
+layout(constant_id = 3) const uint PARTS = 1;
+layout(constant_id = 4) const uint EPILOGUE = 0;
+
+struct Part {
+    uint weight_offset;  // units from the binding's begin
+    uint quads;          // units of a row of y, padding included
+    uint y_offset;
+};
 
 layout(push_constant) uniform Push {
     uint x_offset;
     uint x_stride;
-    uint y_offset;
-    uint y_stride;     // also the quads that are written, padding included
-    uint group_units;  // units of 16 rows of the weight
+    uint t_first;  // rows of the step: [t_first, t_end)
+    uint t_end;
+    uint group_units;  // units of 16 rows of a weight
     uint blocks;       // whole blocks of 32 columns
     uint tail_units;   // of a row, behind its blocks; quantised: 0
-    uint columns;      // of y: rows of the weight
-    uint t_first;      // rows of the step: [t_first, t_end)
-    uint t_end;
+    uint x_columns;
+    Part parts[3];
     uint has_bias;
+    uint columns;       // of y where it has a bias
+    uint added_offset;  // ADD: the other value
+    float eps;          // NORM
+    uint positions_word;  // ROTATE, as rope has them
+    uint head_dim;
+    uint rotated;
+    uint fine_rows;
+    uint turns;  // bit i: part i turns
 } p;
 
 shared vec4 partial[gl_WorkGroupSize.x];
 
-void main() {
-    const uint quads = gl_WorkGroupSize.x / K_SPLIT;
-    const uint slot = gl_LocalInvocationID.x % quads;
-    const uint part = gl_LocalInvocationID.x / quads;
-    const uint quad = gl_WorkGroupID.x * quads + slot;
-    // Lanes past the end compute the last quad once more: flow stays uniform.
-    const uint n = min(quad, p.y_stride - 1u) * 4u;
-    const uint r = n % 16u;
-    const uint group = n / 16u * p.group_units;
-    const uint t0 = p.t_first + gl_WorkGroupID.y * M4_TILE;
+#if M4_NEEDS_SUBGROUP8
+#define LANE (gl_SubgroupInvocationID % BLOCK_VECS)
+#endif
 
-    uint x_row[M4_TILE];
-    vec4 sum[M4_TILE];
+/// Four columns of the norm's weight, from `c` on, as far as there are any.
+vec4 norm_weight(uint c) {
+    const uint last = (p.x_columns - 1u) / 4u;
+    return mask_columns(uintBitsToFloat(LOAD_SECOND(min(c, last))), c * 4u, p.x_columns);
+}
+
+/// What this lane has of K of quad rows r to r + 3 of the group at `group`;
+/// `squares` likewise of the sums of x's squares.
+void multiply(uint group, uint r, uint part, uint x_row[M4_TILE], out vec4 sum[M4_TILE],
+              out float squares[M4_TILE]) {
     [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
-        x_row[i] = p.x_offset + min(t0 + i, p.t_end - 1u) * p.x_stride;
         sum[i] = vec4(0.0);
+        squares[i] = 0.0;
     }
     for (uint b = part; b < p.blocks; b += K_SPLIT) {
         const uint block = group + b * BLOCK_UNITS;
@@ -63,7 +90,14 @@ void main() {
 #if M4_NEEDS_SUBGROUP8
         vec4 share[M4_TILE];
         [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
-            share[i] = LOAD_X(x_row[i] + b * BLOCK_VECS + gl_SubgroupInvocationID % BLOCK_VECS);
+            share[i] = LOAD_X(x_row[i] + b * BLOCK_VECS + LANE);
+        }
+        if (NORM) {
+            const vec4 weight = uintBitsToFloat(LOAD_SECOND(b * BLOCK_VECS + LANE));
+            [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
+                squares[i] += dot(share[i], share[i]);
+                share[i] *= weight;
+            }
         }
 #endif
         [[unroll]] for (uint u = 0u; u < BLOCK_ROW_UNITS; ++u) {
@@ -77,11 +111,19 @@ void main() {
                 const vec4 w_b = unit_vec(w1, v);
                 const vec4 w_c = unit_vec(w2, v);
                 const vec4 w_d = unit_vec(w3, v);
+                const uint c = b * BLOCK_VECS + u * UNIT_VECS + v;
+#if !M4_NEEDS_SUBGROUP8
+                const vec4 weight = NORM ? uintBitsToFloat(LOAD_SECOND(c)) : vec4(1.0);
+#endif
                 [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
 #if M4_NEEDS_SUBGROUP8
                     const vec4 x = subgroupShuffle(share[i], u * UNIT_VECS + v);
 #else
-                    const vec4 x = LOAD_X(x_row[i] + b * BLOCK_VECS + u * UNIT_VECS + v);
+                    vec4 x = LOAD_X(x_row[i] + c);
+                    if (NORM) {
+                        squares[i] += dot(x, x);
+                        x *= weight;
+                    }
 #endif
                     products[i] += vec4(dot(w_a, x), dot(w_b, x), dot(w_c, x), dot(w_d, x));
 #if M4_DTYPE_Q4
@@ -103,7 +145,6 @@ void main() {
         }
     }
 #if !M4_QUANTIZED
-    const uint tail_x = p.blocks * BLOCK_VECS;
     const uint tail = group + p.blocks * BLOCK_UNITS + r;
     for (uint u = part; u < p.tail_units; u += K_SPLIT) {
         const uvec4 w0 = LOAD_W(tail + u * 16u);
@@ -111,31 +152,136 @@ void main() {
         const uvec4 w2 = LOAD_W(tail + u * 16u + 2u);
         const uvec4 w3 = LOAD_W(tail + u * 16u + 3u);
         [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
+            const uint c = p.blocks * BLOCK_VECS + u * UNIT_VECS + v;
+            const vec4 weight = NORM ? norm_weight(c) : vec4(1.0);
             [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
-                const vec4 x = LOAD_X(x_row[i] + tail_x + u * UNIT_VECS + v);
+                vec4 x = LOAD_X(x_row[i] + c);
+                if (NORM) {
+#if M4_NEEDS_SUBGROUP8
+                    // Each lane sees all of it: one of them counts it.
+                    squares[i] += c % BLOCK_VECS == LANE ? dot(x, x) : 0.0;
+#else
+                    squares[i] += dot(x, x);
+#endif
+                    x *= weight;
+                }
                 sum[i] += vec4(dot(unit_vec(w0, v), x), dot(unit_vec(w1, v), x),
                                dot(unit_vec(w2, v), x), dot(unit_vec(w3, v), x));
             }
         }
     }
 #endif
+}
+
+/// The whole of what K_SPLIT lanes hold parts of.
+vec4 joined(vec4 mine, uint slot, uint quads) {
+    if (K_SPLIT == 1u) {
+        return mine;
+    }
+    barrier();
+    partial[gl_LocalInvocationID.x] = mine;
+    barrier();
+    vec4 whole = vec4(0.0);
+    for (uint k = 0u; k < K_SPLIT; ++k) {
+        whole += partial[k * quads + slot];
+    }
+    return whole;
+}
+
+float norm_factor(float squares, uint slot, uint quads) {
+#if M4_NEEDS_SUBGROUP8
+    squares += subgroupShuffleXor(squares, 1u);
+    squares += subgroupShuffleXor(squares, 2u);
+    squares += subgroupShuffleXor(squares, 4u);
+#else
+    squares = joined(vec4(squares), slot, quads).x;
+#endif
+    return inversesqrt(squares / float(p.x_columns) + p.eps);
+}
+
+/// (cos, sin) of two neighbouring pairs, from dimension i of a head on.
+vec4 angles(uint row, uint i) {
+    return uintBitsToFloat(LOAD_THIRD((row * p.rotated + i) / 4u));
+}
+
+/// rope, of the two pairs that a quad holds; n: the quad's first row.
+vec4 rotate(vec4 y, uint n, uint t) {
+    const uint i = n % p.head_dim;
+    const uint position = step_words[p.positions_word + t];
+    const uint at = min(i, p.rotated - 4u);
+    const vec4 fine = angles(position % p.fine_rows, at);
+    const vec4 coarse = angles(p.fine_rows + position / p.fine_rows, at);
+    const vec2 cosine = fine.xz * coarse.xz - fine.yw * coarse.yw;
+    const vec2 sine = fine.yw * coarse.xz + fine.xz * coarse.yw;
+    const vec2 even = y.xz * cosine - y.yw * sine;
+    const vec2 odd = y.xz * sine + y.yw * cosine;
+    return i < p.rotated ? vec4(even.x, odd.x, even.y, odd.y) : y;
+}
+
+void main() {
+    const uint group_quads = gl_WorkGroupSize.x / K_SPLIT;
+    const uint slot = gl_LocalInvocationID.x % group_quads;
+    const uint part = gl_LocalInvocationID.x / group_quads;
+    const uint wanted = gl_WorkGroupID.x * group_quads + slot;
+    // Lanes past the end compute the last quad once more: flow stays uniform.
+    uint quad_count = p.parts[0].quads;
+    if (PARTS > 1u && EPILOGUE != GATE) {
+        quad_count += p.parts[1].quads;
+    }
+    if (PARTS > 2u) {
+        quad_count += p.parts[2].quads;
+    }
+    uint quad = min(wanted, quad_count - 1u);
+    Part matrix = p.parts[0];
+    bool turns = (p.turns & 1u) != 0u;
+    if (PARTS > 1u && EPILOGUE != GATE && quad >= matrix.quads) {
+        quad -= matrix.quads;
+        matrix = p.parts[1];
+        turns = (p.turns & 2u) != 0u;
+        if (PARTS > 2u && quad >= matrix.quads) {
+            quad -= matrix.quads;
+            matrix = p.parts[2];
+            turns = (p.turns & 4u) != 0u;
+        }
+    }
+    const uint n = quad * 4u;
+    const uint group = n / 16u * p.group_units;
+    const uint t0 = p.t_first + gl_WorkGroupID.y * M4_TILE;
+
+    uint x_row[M4_TILE];
+    [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
+        x_row[i] = p.x_offset + min(t0 + i, p.t_end - 1u) * p.x_stride;
+    }
+    vec4 sum[M4_TILE];
+    vec4 second[M4_TILE];
+    float squares[M4_TILE];
+    multiply(matrix.weight_offset + group, n % 16u, part, x_row, sum, squares);
+    if (EPILOGUE == GATE) {
+        multiply(p.parts[1].weight_offset + group, n % 16u, part, x_row, second, squares);
+    }
+
     vec4 bias = vec4(0.0);
-    if (p.has_bias != 0u) {
+    if (!NORM && p.has_bias != 0u) {
         const uint last = (p.columns - 1u) / 4u;
-        bias = mask_columns(uintBitsToFloat(LOAD_SECOND(min(n / 4u, last))), n, p.columns);
+        bias = mask_columns(uintBitsToFloat(LOAD_SECOND(min(quad, last))), n, p.columns);
     }
     [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
-        if (K_SPLIT > 1u) {
-            barrier();
-            partial[gl_LocalInvocationID.x] = sum[i];
-            barrier();
-            sum[i] = vec4(0.0);
-            for (uint k = 0u; k < K_SPLIT; ++k) {
-                sum[i] += partial[k * quads + slot];
-            }
+        vec4 y = joined(sum[i], slot, group_quads) + bias;
+        const float factor = NORM ? norm_factor(squares[i], slot, group_quads) : 1.0;
+        y *= factor;
+        const uint t = min(t0 + i, p.t_end - 1u);
+        if (EPILOGUE == ADD) {
+            y += LOAD_X(p.added_offset + t * matrix.quads + quad);
         }
-        if (part == 0u && quad < p.y_stride && t0 + i < p.t_end) {
-            STORE_Y(p.y_offset + (t0 + i) * p.y_stride + quad, sum[i] + bias);
+        if (EPILOGUE == GATE) {
+            const vec4 up = joined(second[i], slot, group_quads) * factor;
+            y = y / (1.0 + exp(-y)) * up;
+        }
+        if (EPILOGUE == ROTATE) {
+            y = turns ? rotate(y, n, t) : y;
+        }
+        if (part == 0u && wanted < quad_count && t0 + i < p.t_end) {
+            STORE_Y(matrix.y_offset + t * matrix.quads + quad, y);
         }
     }
 }

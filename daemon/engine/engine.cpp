@@ -78,6 +78,12 @@ class KvSequence final : public Sequence {
     std::uint32_t length_ = 0;
 };
 
+ops::Tuning tuning(const vk::Device& device, const Options& options) {
+    ops::Tuning tuning = ops::Tuning::for_device(device);
+    tuning.fuse = options.fuse;
+    return tuning;
+}
+
 std::uint64_t pool_bytes(const vk::Device& device, std::uint64_t wanted) {
     return std::min(wanted / ops::kUnitBytes * ops::kUnitBytes,
                     ops::StepMemory::largest_kv_bytes(device));
@@ -138,9 +144,8 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
              {values.size_bytes, pool_bytes(device, options.kv_pool_bytes), max_rows}),
       logits(device, std::uint64_t{max_rows} * part.vocabulary * sizeof(float),
              hpp::BufferUsageFlagBits::eTransferDst, vk::MemoryKind::readback),
-      context{pipelines,        device.limits(), ops::Tuning::for_device(device),
-              memory.layout(),  kv_dtype,        memory.values_texel(),
-              memory.kv_texel()},
+      context{pipelines, device.limits(),       tuning(device, options), memory.layout(),
+              kv_dtype,  memory.values_texel(), memory.kv_texel()},
       plan(device, context, program, image.tensors(), weights, values, kv) {
     const vk::Identity& identity = device.identity();
     report = {identity.device_name,
@@ -153,7 +158,8 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
               memory.kv().size_bytes(),
               identity.render_node,
               identity.drm_driver,
-              weights.note()};
+              weights.note(),
+              plan.kernel_count()};
     device.check_validation();
 }
 

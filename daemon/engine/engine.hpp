@@ -29,6 +29,8 @@ struct Options {
     std::uint64_t kv_pool_bytes = 256ULL << 20;
     /// Rows computed at once; larger prompts run in chunks of it.
     std::uint32_t max_step_rows = 64;
+    /// Run a program's groups of operators as one kernel each; tests compare.
+    bool fuse = true;
     std::filesystem::path cache_dir;  ///< pipeline cache; empty: none kept
     bool validation = false;          ///< Vulkan validation layer; its messages throw
     /// Asked after each step, before its results are used; must outlive the
@@ -52,6 +54,7 @@ struct DeviceReport {
     std::string render_node;  ///< of the Vulkan device; empty: it has none
     std::string drm_driver;   ///< name and version of its kernel driver; likewise
     std::string import_note;  ///< why no better way than weights_import
+    std::size_t kernels = 0;  ///< of a step: operators, or groups of them as one
 };
 
 /// What this process has used of its DRM devices by now, engine by engine: one

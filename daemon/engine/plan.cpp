@@ -5,7 +5,9 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 
+#include "ops/fused.hpp"
 #include "placement.hpp"
 
 namespace m4::engine {
@@ -69,61 +71,122 @@ class BarrierTracker {
     Touches pending_;
 };
 
-Touches touches_of(const firmware::Op& op, const firmware::Program& program,
+/// Of operators that run as one: what passes between them lies nowhere.
+Touches touches_of(std::span<const firmware::Op> ops, const firmware::Program& program,
                    const ValueLayout& values, std::uint32_t max_rows) {
     Touches touches;
+    std::set<std::uint32_t> defined;
+    std::set<std::uint32_t> passed;
+    for (const firmware::Op& op : ops) {
+        for (const Operand& input : op.inputs) {
+            if (input.kind == OperandKind::value && defined.count(input.index) != 0) {
+                passed.insert(input.index);
+            }
+        }
+        defined.insert(op.outputs.begin(), op.outputs.end());
+    }
     const auto touch_value = [&](std::uint32_t index, std::vector<Touch>& into) {
-        if (in_arena(program.values[index])) {
+        if (in_arena(program.values[index]) && passed.count(index) == 0) {
             const ops::ValuePlace& place = values.places[index];
             const std::uint64_t begin = place.unit * ops::kUnitBytes;
             const std::uint64_t rows = ops::StepShape{max_rows, max_rows}.rows(place.rows);
             into.push_back({begin, begin + rows * place.stride * ops::kUnitBytes, false});
         }
     };
-    for (const Operand& input : op.inputs) {
-        if (input.kind == OperandKind::value) {
-            touch_value(input.index, touches.reads);
-        } else if (input.kind == OperandKind::state) {
-            auto& into = op.code == firmware::OpCode::kv_write ? touches.writes : touches.reads;
-            into.push_back({input.index, std::uint64_t{input.index} + 1, true});
+    for (const firmware::Op& op : ops) {
+        for (const Operand& input : op.inputs) {
+            if (input.kind == OperandKind::value) {
+                touch_value(input.index, touches.reads);
+            } else if (input.kind == OperandKind::state) {
+                auto& into = op.code == firmware::OpCode::kv_write ? touches.writes : touches.reads;
+                into.push_back({input.index, std::uint64_t{input.index} + 1, true});
+            }
         }
-    }
-    for (const std::uint32_t output : op.outputs) {
-        touch_value(output, touches.writes);
+        for (const std::uint32_t output : op.outputs) {
+            touch_value(output, touches.writes);
+        }
     }
     return touches;
 }
 
-std::map<std::uint32_t, ops::TensorPlace> create_tensor_places(
-    std::span<const std::uint32_t> used, std::span<const firmware::Tensor> tensors,
-    const weights::Store& weights, hpp::DescriptorSetLayout layout, vk::Descriptors& descriptors) {
-    std::map<std::uint32_t, ops::TensorPlace> places;
-    for (const std::uint32_t index : used) {
-        const firmware::Tensor& tensor = tensors[index];
-        const weights::TensorBuffer& buffer = weights.tensor(index);
-        ops::TensorPlace place;
-        place.name = tensor.name;
-        place.dtype = tensor.dtype;
-        place.rows = static_cast<std::uint32_t>(tensor.rank > 1 ? tensor.shape[0] : 1);
-        place.columns = static_cast<std::uint32_t>(tensor.shape[tensor.rank > 1 ? 1 : 0]);
-        place.texel = static_cast<bool>(buffer.view);
-        place.storage = buffer.storage;
-        std::vector<vk::Binding> bindings;
-        if (place.texel) {
-            bindings.push_back({0, hpp::DescriptorType::eUniformTexelBuffer, buffer.view});
-        }
-        if (place.storage) {
-            bindings.push_back({1,
-                                hpp::DescriptorType::eStorageBuffer,
-                                {},
-                                buffer.buffer,
-                                buffer.offset_bytes,
-                                buffer.size_bytes});
-        }
-        place.set = descriptors.create(layout, bindings);
-        places.emplace(index, place);
+/// A place to read `buffer` from, in the shape of `tensor`.
+ops::TensorPlace create_place(const firmware::Tensor& tensor, const weights::TensorBuffer& buffer,
+                              hpp::DescriptorSetLayout layout, vk::Descriptors& descriptors) {
+    ops::TensorPlace place;
+    place.name = tensor.name;
+    place.dtype = tensor.dtype;
+    place.rows = static_cast<std::uint32_t>(tensor.rank > 1 ? tensor.shape[0] : 1);
+    place.columns = static_cast<std::uint32_t>(tensor.shape[tensor.rank > 1 ? 1 : 0]);
+    place.texel = static_cast<bool>(buffer.view);
+    place.storage = buffer.storage;
+    std::vector<vk::Binding> bindings;
+    if (place.texel) {
+        bindings.push_back({0, hpp::DescriptorType::eUniformTexelBuffer, buffer.view});
     }
-    return places;
+    if (place.storage) {
+        bindings.push_back({1,
+                            hpp::DescriptorType::eStorageBuffer,
+                            {},
+                            buffer.buffer,
+                            buffer.offset_bytes,
+                            buffer.size_bytes});
+    }
+    place.set = descriptors.create(layout, bindings);
+    return place;
+}
+
+/// Matrices of a group's linears, in order.
+std::vector<std::uint32_t> matrices_of(std::span<const firmware::Op> ops) {
+    std::vector<std::uint32_t> matrices;
+    for (const firmware::Op& op : ops) {
+        if (op.code == firmware::OpCode::linear) {
+            matrices.push_back(op.inputs[1].index);
+        }
+    }
+    return matrices;
+}
+
+/// What operators read and write, kept for as long as kernels are made of it.
+struct OpPlaces {
+    std::vector<std::vector<ops::Input>> inputs;
+    std::vector<ops::Places> places;
+
+    OpPlaces(std::span<const firmware::Op> ops, const ValueLayout& values, const KvShape& kv,
+             const std::map<std::uint32_t, ops::TensorPlace>& tensors) {
+        for (const firmware::Op& op : ops) {
+            std::vector<ops::Input>& list = inputs.emplace_back();
+            for (const Operand& operand : op.inputs) {
+                ops::Input& input = list.emplace_back();
+                input.kind = operand.kind;
+                if (operand.kind == OperandKind::value) {
+                    input.value = values.places[operand.index];
+                } else if (operand.kind == OperandKind::tensor) {
+                    input.tensor = tensors.at(operand.index);
+                } else if (operand.kind == OperandKind::state) {
+                    input.state = kv.states[operand.index];
+                }
+            }
+        }
+        for (std::size_t i = 0; i < ops.size(); ++i) {
+            places.push_back(
+                {ops[i], inputs[i],
+                 ops[i].outputs.empty() ? ops::ValuePlace{} : values.places[ops[i].outputs[0]]});
+        }
+    }
+};
+
+/// By operator: first and last of the group that it is in, itself where in none.
+std::vector<std::pair<std::size_t, std::size_t>> group_bounds(const firmware::Program& program) {
+    std::vector<std::pair<std::size_t, std::size_t>> bounds;
+    for (std::size_t i = 0; i < program.ops.size(); ++i) {
+        bounds.emplace_back(i, i);
+    }
+    for (const firmware::Fusion& fusion : program.fusions) {
+        std::fill_n(
+            bounds.begin() + fusion.first, fusion.count,
+            std::pair<std::size_t, std::size_t>(fusion.first, fusion.first + fusion.count - 1));
+    }
+    return bounds;
 }
 
 }  // namespace
@@ -169,16 +232,19 @@ std::uint32_t port_value(std::span<const firmware::Port> ports, firmware::Role r
 
 ValueLayout lay_out_values(const firmware::Program& program, const ops::StepWords& words,
                            std::uint32_t max_rows) {
+    // A group reads and writes at once: its values live from its first
+    // operator to its last.
+    const auto bounds = group_bounds(program);
     std::vector<Lifetime> lifetimes(program.values.size());
     for (std::size_t i = 0; i < program.ops.size(); ++i) {
         for (const Operand& input : program.ops[i].inputs) {
             if (input.kind == OperandKind::value) {
-                lifetimes[input.index].last = i;
+                lifetimes[input.index].last = bounds[i].second;
             }
         }
         for (const std::uint32_t output : program.ops[i].outputs) {
-            lifetimes[output].first = i;
-            lifetimes[output].last = i;
+            lifetimes[output].first = bounds[i].first;
+            lifetimes[output].last = bounds[i].second;
         }
     }
     for (const firmware::Port& port : program.outputs) {
@@ -214,37 +280,60 @@ ValueLayout lay_out_values(const firmware::Program& program, const ops::StepWord
 }
 
 Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware::Program& program,
-           std::span<const firmware::Tensor> tensors, const weights::Store& weights,
+           std::span<const firmware::Tensor> tensors, weights::Store& weights,
            const ValueLayout& values, const KvShape& kv)
     : layout_(context.pipelines.layout()),
-      descriptors_(device, std::max(static_cast<std::uint32_t>(used_tensors(program).size()), 1U)) {
-    const auto tensor_places = create_tensor_places(
-        used_tensors(program), tensors, weights, context.pipelines.tensor_layout(), descriptors_);
-    const std::uint32_t max_rows = context.words.positions - context.words.token_ids;
-    BarrierTracker tracker;
-    for (const firmware::Op& op : program.ops) {
-        std::vector<ops::Input> inputs;
-        for (const Operand& operand : op.inputs) {
-            ops::Input& input = inputs.emplace_back();
-            input.kind = operand.kind;
-            if (operand.kind == OperandKind::value) {
-                input.value = values.places[operand.index];
-            } else if (operand.kind == OperandKind::tensor) {
-                input.tensor = tensor_places.at(operand.index);
-            } else if (operand.kind == OperandKind::state) {
-                input.state = kv.states[operand.index];
-            }
-        }
-        const ops::Places places{
-            op, inputs, op.outputs.empty() ? ops::ValuePlace{} : values.places[op.outputs[0]]};
-        Step step;
-        step.work = ops::factory(op.code)(context, places);
-        step.barrier_before = tracker.needs_barrier(touches_of(op, program, values, max_rows));
-        // The largest step asks for most: what the device refuses shows here.
-        std::vector<ops::Dispatch> largest;
-        step.work->dispatch({max_rows, max_rows}, largest);
-        steps_.push_back(std::move(step));
+      descriptors_(device, static_cast<std::uint32_t>(used_tensors(program).size() +
+                                                      program.fusions.size() + 1)),
+      max_rows_(context.words.positions - context.words.token_ids) {
+    const hpp::DescriptorSetLayout set_layout = context.pipelines.tensor_layout();
+    std::map<std::uint32_t, ops::TensorPlace> places;
+    for (const std::uint32_t index : used_tensors(program)) {
+        places.emplace(
+            index, create_place(tensors[index], weights.tensor(index), set_layout, descriptors_));
     }
+
+    /// The group as one kernel, where it suits the device.
+    const auto fuse = [&](const firmware::Fusion& fusion) -> ops::Fused {
+        const auto group = std::span(program.ops).subspan(fusion.first, fusion.count);
+        const std::vector<std::uint32_t> matrices = matrices_of(group);
+        const auto buffer = weights.span(device, matrices);
+        if (!context.tuning.fuse || !buffer) {
+            return {};
+        }
+        const OpPlaces of_ops(group, values, kv, places);
+        ops::SpanPlace span{create_place(tensors[matrices[0]], *buffer, set_layout, descriptors_),
+                            {}};
+        for (const std::uint32_t matrix : matrices) {
+            span.units.push_back(static_cast<std::uint32_t>(
+                (weights.tensor(matrix).offset_bytes - buffer->offset_bytes) / ops::kUnitBytes));
+        }
+        return ops::make_fused(context, {fusion.kind, of_ops.places, span});
+    };
+
+    BarrierTracker tracker;
+    auto fusion = program.fusions.begin();
+    for (std::size_t i = 0; i < program.ops.size();) {
+        ops::Fused made;
+        if (fusion != program.fusions.end() && fusion->first == i) {
+            made = fuse(*fusion++);
+        }
+        if (made.work == nullptr) {
+            const OpPlaces one(std::span(program.ops).subspan(i, 1), values, kv, places);
+            made = {ops::factory(program.ops[i].code)(context, one.places[0]), 1};
+        }
+        const auto done = std::span(program.ops).subspan(i, made.op_count);
+        append(std::move(made.work),
+               tracker.needs_barrier(touches_of(done, program, values, max_rows_)));
+        i += made.op_count;
+    }
+}
+
+void Plan::append(std::unique_ptr<ops::Operator> work, bool barrier_before) {
+    // The largest step asks for most: what the device refuses shows here.
+    std::vector<ops::Dispatch> largest;
+    work->dispatch({max_rows_, max_rows_}, largest);
+    steps_.push_back({std::move(work), barrier_before});
 }
 
 void Plan::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const {

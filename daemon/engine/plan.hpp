@@ -34,20 +34,22 @@ struct ValueLayout {
 [[nodiscard]] ValueLayout lay_out_values(const firmware::Program& program,
                                          const ops::StepWords& words, std::uint32_t max_rows);
 
-/// A program made ready for a device: operators with their kernels and places,
+/// A program made ready for a device: operators, or groups of them where the
+/// program has groups and the device suits them, with their kernels and places,
 /// and where barriers are needed between them.
 class Plan {
    public:
     /// All arguments but `program` and `tensors` outlive the plan; `context` is
     /// kept by the operators.
     Plan(const vk::Device& device, const ops::Context& context, const firmware::Program& program,
-         std::span<const firmware::Tensor> tensors, const weights::Store& weights,
+         std::span<const firmware::Tensor> tensors, weights::Store& weights,
          const ValueLayout& values, const KvShape& kv);
 
     /// Record all operators for a step of this shape; set 0 must be bound.
     void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const;
 
-    [[nodiscard]] std::size_t operator_count() const { return steps_.size(); }
+    /// Kernels of a step: operators, and groups of them that run as one.
+    [[nodiscard]] std::size_t kernel_count() const { return steps_.size(); }
     [[nodiscard]] std::size_t barrier_count() const;
 
    private:
@@ -56,8 +58,11 @@ class Plan {
         bool barrier_before = false;  ///< it meets what was written or read since the last
     };
 
+    void append(std::unique_ptr<ops::Operator> work, bool barrier_before);
+
     hpp::PipelineLayout layout_;
     vk::Descriptors descriptors_;
+    std::uint32_t max_rows_;
     std::vector<Step> steps_;
 };
 

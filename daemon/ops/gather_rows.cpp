@@ -34,7 +34,6 @@ class GatherRows final : public Operator {
         const Dispatch dispatch{
             .pipeline = pipeline_,
             .tensor = tensor_,
-            .second = tensor_,
             .push = {offset_, stride_, y_.unit, y_.stride, rows, rows_.word, y_.columns}};
         push_lanes(context_, std::uint64_t{rows} * y_.stride, context_.tuning.elementwise_lanes,
                    dispatch, out);

@@ -1,43 +1,39 @@
 // SPDX-License-Identifier: MIT
-#include "operator.hpp"
+#include "linear.hpp"
+
+#include <cstring>
 
 namespace m4::ops {
 
 namespace {
 
+/// linear.comp's push constants.
+struct Push {
+    std::uint32_t x_offset, x_stride, t_first, t_end;
+    std::uint32_t group_units, blocks, tail_units, x_columns;
+    struct {
+        std::uint32_t weight_offset, quads, y_offset;
+    } parts[3];
+    std::uint32_t has_bias, columns, added_offset, eps;
+    std::uint32_t positions_word, head_dim, rotated, fine_rows, turns;
+};
+static_assert(sizeof(Push) <= vk::Pipelines::kPushBytes);
+
 /// Tiles of 8 rows of the step, then one smaller tile that holds the rest.
 class Linear final : public Operator {
    public:
-    Linear(const Context& context, const Places& places)
-        : context_(context),
-          x_(places.inputs[0].value),
-          y_(places.output),
-          weight_(places.inputs[1].tensor.set),
-          second_(weight_) {
-        const TensorPlace& weight = places.inputs[1].tensor;
-        const TensorPlace* bias = nullptr;
-        if (places.inputs.size() > 2 && places.inputs[2].kind == firmware::OperandKind::tensor) {
-            bias = &places.inputs[2].tensor;
-            second_ = bias->set;
-            has_bias_ = 1;
-        }
-        const shaders::Dtype dtype = dtype_of(weight);
-        const shaders::Access access = access_of(context, &weight, bias);
-        blocks_ = block_shape(weight);
-        const bool subgroup8 = context.limits.subgroup8 && access == shaders::Access::texel &&
-                               context.tuning.linear_split == 1 &&
-                               context.tuning.linear_lanes % 8 == 0;
-        const auto needs = subgroup8 ? shaders::Needs::subgroup8 : shaders::Needs::nothing;
-        const std::array constants = {context.tuning.linear_lanes, context.tuning.linear_split};
-        for (std::size_t i = 0; i < kTiles.size(); ++i) {
-            pipelines_[i] = context.pipelines.get(
-                shaders::find_variant(firmware::OpCode::linear, dtype, access, kTiles[i], needs),
-                constants);
-        }
+    Linear(const Context& context, const LinearJob& job, shaders::Access access)
+        : context_(context), rows_(job.parts[0].y.rows) {
+        const TensorPlace* second = job.norm != nullptr ? job.norm : job.bias;
+        dispatch_.tensor = job.weight.set;
+        dispatch_.second = second != nullptr ? second->set : hpp::DescriptorSet{};
+        dispatch_.third = job.table != nullptr ? job.table->set : hpp::DescriptorSet{};
+        fill_push(job);
+        choose_kernels(job, access);
     }
 
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
-        const std::uint32_t rows = shape.rows(y_.rows);
+        const std::uint32_t rows = shape.rows(rows_);
         const std::uint32_t whole = rows - rows % kTiles.back();
         push(kTiles.size() - 1, 0, whole, out);
         const std::uint32_t rest = rows - whole;
@@ -52,35 +48,90 @@ class Linear final : public Operator {
    private:
     static constexpr std::array<std::uint32_t, 3> kTiles = {1, 4, 8};
 
+    void fill_push(const LinearJob& job) {
+        const BlockShape blocks = block_shape(job.weight);
+        push_.x_offset = job.x.unit;
+        push_.x_stride = job.x.stride;
+        push_.group_units = blocks.group_units;
+        push_.blocks = blocks.blocks;
+        push_.tail_units = blocks.tail_units;
+        push_.x_columns = job.x.columns;
+        const bool gate = job.epilogue == LinearJob::Epilogue::gate;
+        for (std::size_t i = 0; i < job.parts.size(); ++i) {
+            const LinearJob::Part& part = job.parts[i];
+            push_.parts[i] = {part.weight_unit, part.y.stride, part.y.unit};
+            push_.turns |= part.turns ? 1U << i : 0U;
+            quads_ += gate && i != 0 ? 0 : part.y.stride;
+        }
+        push_.has_bias = job.bias != nullptr ? 1 : 0;
+        push_.columns = job.parts[0].y.columns;
+        push_.added_offset = job.added_unit;
+        push_.eps = job.eps;
+        push_.positions_word = job.positions_word;
+        push_.head_dim = job.head_dim;
+        push_.rotated = job.table != nullptr ? job.table->columns : 0;
+        push_.fine_rows = job.fine_rows;
+    }
+
+    void choose_kernels(const LinearJob& job, shaders::Access access) {
+        const Tuning& tuning = context_.tuning;
+        const bool subgroup8 = context_.limits.subgroup8 && access == shaders::Access::texel &&
+                               tuning.linear_split == 1 && tuning.linear_lanes % 8 == 0;
+        const auto needs = subgroup8 ? shaders::Needs::subgroup8 : shaders::Needs::nothing;
+        const std::array constants = {
+            tuning.linear_lanes, tuning.linear_split, job.norm != nullptr ? 1U : 0U,
+            static_cast<std::uint32_t>(job.parts.size()), static_cast<std::uint32_t>(job.epilogue)};
+        for (std::size_t i = 0; i < kTiles.size(); ++i) {
+            pipelines_[i] = context_.pipelines.get(
+                shaders::find_variant(firmware::OpCode::linear, dtype_of(job.weight), access,
+                                      kTiles[i], needs),
+                constants);
+        }
+    }
+
     /// Rows [first, end) in tiles of kind i.
     void push(std::size_t i, std::uint32_t first, std::uint32_t end,
               std::vector<Dispatch>& out) const {
-        const Dispatch dispatch{
-            .pipeline = pipelines_[i],
-            .tensor = weight_,
-            .second = second_,
-            .push = {x_.unit, x_.stride, y_.unit, y_.stride, blocks_.group_units, blocks_.blocks,
-                     blocks_.tail_units, y_.columns, first, end, has_bias_},
-            .groups_y = divide_up(end - first, kTiles[i])};
+        Dispatch dispatch = dispatch_;
+        dispatch.pipeline = pipelines_[i];
+        dispatch.groups_y = divide_up(end - first, kTiles[i]);
+        Push push = push_;
+        push.t_first = first;
+        push.t_end = end;
+        std::memcpy(dispatch.push.data(), &push, sizeof(push));
         const Tuning& tuning = context_.tuning;
-        push_lanes(context_, std::uint64_t{y_.stride} * tuning.linear_split, tuning.linear_lanes,
+        push_lanes(context_, std::uint64_t{quads_} * tuning.linear_split, tuning.linear_lanes,
                    dispatch, out);
     }
 
     const Context& context_;
-    ValuePlace x_;
-    ValuePlace y_;
-    hpp::DescriptorSet weight_;
-    hpp::DescriptorSet second_;
-    std::uint32_t has_bias_ = 0;
-    BlockShape blocks_;
+    firmware::Dim rows_;
+    Dispatch dispatch_;  // what all have alike
+    Push push_{};
+    std::uint32_t quads_ = 0;
     std::array<hpp::Pipeline, kTiles.size()> pipelines_;
 };
 
 }  // namespace
 
+std::unique_ptr<Operator> make_linear_job(const Context& context, const LinearJob& job) {
+    const auto access = find_access(context, {&job.weight, job.norm, job.bias, job.table});
+    return access ? std::make_unique<Linear>(context, job, *access) : nullptr;
+}
+
 std::unique_ptr<Operator> make_linear(const Context& context, const Places& places) {
-    return std::make_unique<Linear>(context, places);
+    LinearJob job;
+    job.x = places.inputs[0].value;
+    job.weight = places.inputs[1].tensor;
+    job.parts = {{0, places.output}};
+    if (places.inputs[2].kind == firmware::OperandKind::tensor) {
+        job.bias = &places.inputs[2].tensor;
+    }
+    auto made = make_linear_job(context, job);
+    if (made == nullptr) {
+        refuse_access(job.weight);
+    }
+    return made;
 }
 
 }  // namespace m4::ops

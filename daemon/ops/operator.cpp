@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "operator.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "lib/quant.hpp"
@@ -24,8 +25,11 @@ void record(const hpp::raii::CommandBuffer& commands, hpp::PipelineLayout layout
     for (const Dispatch& dispatch : dispatches) {
         commands.bindPipeline(hpp::PipelineBindPoint::eCompute, dispatch.pipeline);
         if (dispatch.tensor) {
-            commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, layout, 1,
-                                        {dispatch.tensor, dispatch.second}, {});
+            commands.bindDescriptorSets(
+                hpp::PipelineBindPoint::eCompute, layout, 1,
+                {dispatch.tensor, dispatch.second ? dispatch.second : dispatch.tensor,
+                 dispatch.third ? dispatch.third : dispatch.tensor},
+                {});
         }
         commands.pushConstants<std::uint32_t>(layout, hpp::ShaderStageFlagBits::eCompute, 0,
                                               dispatch.push);
@@ -61,10 +65,12 @@ BlockShape block_shape(const TensorPlace& tensor) {
     return {units * kGroupRows, blocks, units - blocks * M4_IMAGE_QUANT_ELEMENTS / elements};
 }
 
-shaders::Access access_of(const Context& context, const TensorPlace* tensor,
-                          const TensorPlace* second) {
+std::optional<shaders::Access> find_access(const Context& context,
+                                           std::initializer_list<const TensorPlace*> tensors) {
     const auto all = [&](bool TensorPlace::*way) {
-        return (tensor == nullptr || tensor->*way) && (second == nullptr || second->*way);
+        return std::all_of(tensors.begin(), tensors.end(), [&](const TensorPlace* tensor) {
+            return tensor == nullptr || tensor->*way;
+        });
     };
     if (context.values_texel && all(&TensorPlace::texel)) {
         return shaders::Access::texel;
@@ -72,7 +78,19 @@ shaders::Access access_of(const Context& context, const TensorPlace* tensor,
     if (all(&TensorPlace::storage)) {
         return shaders::Access::storage;
     }
-    throw vk::DeviceError("tensor '" + std::string(tensor->name) +
+    return std::nullopt;
+}
+
+shaders::Access access_of(const Context& context, const TensorPlace* tensor) {
+    const auto access = find_access(context, {tensor});
+    if (!access) {
+        refuse_access(*tensor);
+    }
+    return *access;
+}
+
+void refuse_access(const TensorPlace& tensor) {
+    throw vk::DeviceError("tensor '" + std::string(tensor.name) +
                           "' and the values beside it fit no kind of buffer of this device alike");
 }
 

@@ -4,7 +4,9 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -93,8 +95,9 @@ struct Context {
 
 struct Dispatch {
     hpp::Pipeline pipeline{};
-    hpp::DescriptorSet tensor{};  ///< set 1; null: the kernel reads none
-    hpp::DescriptorSet second{};  ///< set 2
+    hpp::DescriptorSet tensor{};  ///< set 1; null: the kernel reads no tensor
+    hpp::DescriptorSet second{};  ///< set 2; null: like set 1
+    hpp::DescriptorSet third{};   ///< set 3; likewise
     std::array<std::uint32_t, vk::Pipelines::kPushBytes / 4> push{};
     std::uint32_t groups_x = 0;
     std::uint32_t groups_y = 1;
@@ -143,10 +146,14 @@ struct BlockShape {
     std::uint32_t tail_units = 0;  ///< of a row, behind its blocks
 };
 [[nodiscard]] BlockShape block_shape(const TensorPlace& tensor);
-/// How a kernel over values and these tensors (null: none) reads. Throws
-/// vk::DeviceError where no way serves them all.
-[[nodiscard]] shaders::Access access_of(const Context& context, const TensorPlace* tensor,
-                                        const TensorPlace* second = nullptr);
+/// How a kernel over values and these tensors (null: none) reads; nothing
+/// where no way serves them all.
+[[nodiscard]] std::optional<shaders::Access> find_access(
+    const Context& context, std::initializer_list<const TensorPlace*> tensors);
+/// The same for one tensor; throws vk::DeviceError where there is no way.
+[[nodiscard]] shaders::Access access_of(const Context& context, const TensorPlace* tensor);
+/// Throws vk::DeviceError: no way to read this tensor and what goes with it.
+[[noreturn]] void refuse_access(const TensorPlace& tensor);
 /// Likewise over values and the KV pool.
 [[nodiscard]] shaders::Access kv_access_of(const Context& context);
 /// Append a dispatch of `lane_count` lanes in groups of `group_lanes`.

@@ -23,7 +23,6 @@ class RmsNorm final : public Operator {
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
         const Dispatch dispatch{.pipeline = pipeline_,
                                 .tensor = weight_,
-                                .second = weight_,
                                 .push = {x_.unit, y_.unit, y_.stride, y_.columns, eps_}};
         push_lanes(context_, shape.rows(y_.rows), 1, dispatch, out);
     }

@@ -27,7 +27,6 @@ class Rope final : public Operator {
         const std::uint32_t rows = shape.rows(y_.rows);
         const Dispatch dispatch{.pipeline = pipeline_,
                                 .tensor = table_,
-                                .second = table_,
                                 .push = {x_.unit, y_.unit, y_.stride, y_.columns, rows,
                                          positions_.word, head_dim_, rotated_, fine_rows_}};
         push_lanes(context_, std::uint64_t{rows} * y_.stride, context_.tuning.elementwise_lanes,

@@ -9,6 +9,7 @@ namespace m4::ops {
 
 /// How work is cut into workgroups. Lanes of a workgroup unless said otherwise.
 struct Tuning {
+    bool fuse = true;  ///< a program's groups of operators as one kernel each
     std::uint32_t elementwise_lanes = 64;
     std::uint32_t norm_lanes = 64;
     std::uint32_t linear_lanes = 64;

@@ -19,7 +19,7 @@ constexpr std::uint32_t kApiVersion = VK_API_VERSION_1_2;
 constexpr std::uint64_t kStepTimeoutNs = 120ULL * 1'000'000'000ULL;
 
 /// Storage buffers a kernel may bind: values, step, KV pool, two tensors.
-constexpr std::uint32_t kStorageBuffers = 5;
+constexpr std::uint32_t kStorageBuffers = 6;
 
 DeviceType type_of(hpp::PhysicalDeviceType type) {
     switch (type) {

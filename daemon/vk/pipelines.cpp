@@ -3,6 +3,7 @@
 
 #include <array>
 #include <stdexcept>
+#include <string>
 
 namespace m4::vk {
 
@@ -34,7 +35,7 @@ Pipelines::Pipelines(const Device& device, const std::filesystem::path& cache_fo
     constexpr std::array kTensor = {Type::eUniformTexelBuffer, Type::eStorageBuffer};
     step_layout_ = create_set_layout(device, kStep);
     tensor_layout_ = create_set_layout(device, kTensor);
-    const std::array sets = {*step_layout_, *tensor_layout_, *tensor_layout_};
+    const std::array sets = {*step_layout_, *tensor_layout_, *tensor_layout_, *tensor_layout_};
     const hpp::PushConstantRange push{.stageFlags = hpp::ShaderStageFlagBits::eCompute,
                                       .size = kPushBytes};
     layout_ = hpp::raii::PipelineLayout(
@@ -48,7 +49,8 @@ Pipelines::Pipelines(const Device& device, const std::filesystem::path& cache_fo
 hpp::Pipeline Pipelines::get(const shaders::VariantInfo& variant,
                              std::span<const std::uint32_t> constants) {
     if (constants.empty() || constants.size() > kMaxSpecialization) {
-        throw std::logic_error("a kernel has 1 to 4 specialisation constants");
+        throw std::logic_error("a kernel has 1 to " + std::to_string(kMaxSpecialization) +
+                               " specialisation constants");
     }
     Key key{&variant, {constants.begin(), constants.end()}};
     if (const auto found = pipelines_.find(key); found != pipelines_.end()) {

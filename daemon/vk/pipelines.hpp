@@ -21,11 +21,12 @@ namespace m4::vk {
 ///          3 KV, uniform texel       4 KV, storage texel 5 KV, storage
 ///   set 1  a tensor: 0 uniform texel, 1 storage
 ///   set 2  the operator's second tensor, likewise
-///   push constants: kPushBytes
+///   set 3  its third
+///   push constants: kPushBytes, as much as every device has
 class Pipelines {
    public:
-    static constexpr std::uint32_t kPushBytes = 64;
-    static constexpr std::uint32_t kMaxSpecialization = 4;
+    static constexpr std::uint32_t kPushBytes = 128;
+    static constexpr std::uint32_t kMaxSpecialization = 5;
 
     Pipelines(const Device& device, const std::filesystem::path& cache_folder);
 

@@ -183,19 +183,10 @@ void Store::create_views(const vk::Device& device, std::span<const Wanted> wante
     for (std::size_t i = 0; i < order.size(); ++i) {
         const Extent& extent = wanted[i].extent;
         const std::uint32_t window = plan_.window_of[i];
-        const std::uint64_t offset = extent.offset - plan_.windows[window].offset;
-        TensorBuffer& tensor = tensors_[order[i]];
-        tensor.buffer = windows_[window].handle();
-        tensor.offset_bytes = offset;
-        tensor.size_bytes = extent.size_bytes;
-        const vk::Limits& limits = device.limits();
-        const bool aligned = offset % limits.view_alignment == 0;
-        tensor.storage = aligned && extent.size_bytes <= limits.storage_range;
-        if (aligned && extent.size_bytes / kUnitBytes <= limits.texel_elements) {
-            tensor.view = *views_.emplace_back(create_view(device, windows_[window],
-                                                           hpp::Format::eR32G32B32A32Uint, offset,
-                                                           extent.size_bytes));
-        } else if (!tensor.storage) {
+        const auto tensor = bind(device, windows_[window],
+                                 {extent.offset - plan_.windows[window].offset, extent.size_bytes});
+        if (!tensor) {
+            const vk::Limits& limits = device.limits();
             throw vk::DeviceError("tensor '" + std::string(wanted[i].name) + "' of " +
                                   std::to_string(extent.size_bytes) +
                                   " bytes is larger than any buffer a kernel of this device may "
@@ -203,7 +194,46 @@ void Store::create_views(const vk::Device& device, std::span<const Wanted> wante
                                   std::to_string(limits.texel_elements * kUnitBytes) + " and " +
                                   std::to_string(limits.storage_range) + " bytes)");
         }
+        tensors_[order[i]] = *tensor;
     }
+}
+
+/// Bytes of a window by the ways that the device allows; nothing where it
+/// allows none.
+std::optional<TensorBuffer> Store::bind(const vk::Device& device, const vk::Buffer& window,
+                                        const Extent& bytes) {
+    const vk::Limits& limits = device.limits();
+    TensorBuffer bound;
+    bound.buffer = window.handle();
+    bound.offset_bytes = bytes.offset;
+    bound.size_bytes = bytes.size_bytes;
+    const bool aligned = bytes.offset % limits.view_alignment == 0;
+    bound.storage = aligned && bytes.size_bytes <= limits.storage_range;
+    if (aligned && bytes.size_bytes / kUnitBytes <= limits.texel_elements) {
+        bound.view = *views_.emplace_back(create_view(
+            device, window, hpp::Format::eR32G32B32A32Uint, bytes.offset, bytes.size_bytes));
+    } else if (!bound.storage) {
+        return std::nullopt;
+    }
+    return bound;
+}
+
+std::optional<TensorBuffer> Store::span(const vk::Device& device,
+                                        std::span<const std::uint32_t> tensors) {
+    const hpp::Buffer buffer = tensors_.at(tensors[0]).buffer;
+    std::uint64_t begin = tensors_[tensors[0]].offset_bytes;
+    std::uint64_t end = begin;
+    for (const std::uint32_t index : tensors) {
+        const TensorBuffer& tensor = tensors_.at(index);
+        if (tensor.buffer != buffer) {
+            return std::nullopt;
+        }
+        begin = std::min(begin, tensor.offset_bytes);
+        end = std::max(end, tensor.offset_bytes + tensor.size_bytes);
+    }
+    const auto window = std::find_if(windows_.begin(), windows_.end(),
+                                     [&](const vk::Buffer& one) { return one.handle() == buffer; });
+    return bind(device, *window, {begin, end - begin});
 }
 
 }  // namespace m4::weights

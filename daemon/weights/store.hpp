@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -52,6 +53,10 @@ class Store {
     [[nodiscard]] const TensorBuffer& tensor(std::uint32_t index) const {
         return tensors_.at(index);
     }
+    /// One binding over these tensors, all of `used`, and what lies between
+    /// them; nothing where they lie in several windows or too far apart.
+    [[nodiscard]] std::optional<TensorBuffer> span(const vk::Device& device,
+                                                   std::span<const std::uint32_t> tensors);
     /// "dma_buf", "host_pointer" or "staging".
     [[nodiscard]] std::string_view import_name() const { return import_name_; }
     /// Why not by the ways that are tried before; empty where it is the first.
@@ -72,6 +77,8 @@ class Store {
                std::span<const Wanted> wanted);
     void create_views(const vk::Device& device, std::span<const Wanted> wanted,
                       std::span<const std::uint32_t> order);
+    std::optional<TensorBuffer> bind(const vk::Device& device, const vk::Buffer& window,
+                                     const Extent& bytes);
 
     std::vector<vk::Buffer> windows_;
     std::vector<hpp::raii::BufferView> views_;

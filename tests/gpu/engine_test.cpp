@@ -126,6 +126,41 @@ TEST_CASE("engine: models of many shapes agree with the reference, in any chunks
     }
 }
 
+TEST_CASE("engine: groups of operators as one kernel compute what the operators do") {
+    M4_NEEDS_DEVICE();
+    struct Case {
+        const char* name;
+        TinyDims dims;
+        std::size_t fewer;  ///< kernels than operators, in each layer and at the end
+    };
+    // Of a layer's 17 operators, groups of 6, 2, 5 and 2 become one each; of
+    // the last two, one.
+    constexpr std::size_t kAll = 2 * (5 + 1 + 4 + 1) + 1;
+    constexpr std::size_t kNoProjection = 2 * (1 + 4 + 1) + 1;
+    const std::vector<Case> cases = {
+        {"f32", {}, kAll},
+        {"f16, tails", {.hidden = 44, .feed_forward = 172, .stored = M4_DTYPE_F16}, kAll},
+        {"q8", {.stored = M4_DTYPE_Q8}, kAll},
+        {"q4, tied", {.tied = true, .stored = M4_DTYPE_Q4}, kAll},
+        {"part of a head turns", {.rotated = 8}, kAll},
+        {"biases are not of the group", {.query_bias = true}, kNoProjection},
+        {"heads in no whole vec4s", {.head_dim = 18, .rotated = 16}, kNoProjection},
+    };
+    for (const Case& c : cases) {
+        CAPTURE(c.name);
+        Options apart = test_options();
+        apart.fuse = false;
+        Fixture fused{c.dims};
+        Fixture plain{c.dims, apart};
+        CHECK(plain.engine().report().kernels == fused.engine().report().kernels + c.fewer);
+        const Tokens tokens = fused.random_tokens(45);
+        for (const std::size_t chunk : {1U, 3U, 32U}) {
+            CAPTURE(chunk);
+            CHECK(largest_difference(fused.run(tokens, chunk), plain.run(tokens, chunk)) < 1e-4);
+        }
+    }
+}
+
 TEST_CASE("engine: an F16 cache stays close") {
     M4_NEEDS_DEVICE();
     Fixture fixture{TinyDims{}, test_options(KvType::f16)};

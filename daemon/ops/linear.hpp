@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "operator.hpp"
+
+namespace m4::ops {
+
+/// What linear.comp computes in one dispatch: matrices that share x, and what
+/// comes before and after them.
+struct LinearJob {
+    enum class Epilogue : std::uint32_t { plain, add, gate, rotate };  // as in linear.comp
+    struct Part {
+        std::uint32_t weight_unit = 0;  ///< of the matrix, from the begin of `weight`'s buffer
+        ValuePlace y;
+        bool turns = false;  ///< RoPE
+    };
+
+    ValuePlace x;
+    TensorPlace weight;       ///< shape and type of all parts' matrices, and where they lie
+    std::vector<Part> parts;  ///< 1 to 3; gate: two of a shape, and the second's y is not written
+    const TensorPlace* norm = nullptr;
+    std::uint32_t eps = 0;              ///< bits of a float
+    const TensorPlace* bias = nullptr;  ///< one part, no norm
+    Epilogue epilogue = Epilogue::plain;
+    std::uint32_t added_unit = 0;        ///< add: of a value like y
+    const TensorPlace* table = nullptr;  ///< rotate, as the three below
+    std::uint32_t positions_word = 0;
+    std::uint32_t head_dim = 0;
+    std::uint32_t fine_rows = 0;
+};
+
+/// Null where no way of reading serves all tensors of the job.
+[[nodiscard]] std::unique_ptr<Operator> make_linear_job(const Context& context,
+                                                        const LinearJob& job);
+
+}  // namespace m4::ops
