@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc)
 CMAKE_BUILD = cmake --build $(BUILD) --parallel $(JOBS)
 
 .PHONY: help deps deps-test deps-vm deps-lint deps-nano build demo test vm-test kmod kmod-dev \
-	vm-test-stock vm-test-debug vm-test-arm64 check-asan check-tsan fuzz-smoke deps-fuzz abi-check lint fmt nano install clean
+	vm-test-stock vm-test-debug vm-test-arm64 bench bench-publish check-asan check-tsan fuzz-smoke deps-fuzz abi-check lint fmt nano install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,14 @@ check-tsan: deps-test ## the tests under ThreadSanitizer
 
 fuzz-smoke: deps-fuzz ## a million hostile manifests under libFuzzer, ASan and UBSan
 	@JOBS=$(JOBS) tests/fuzz/smoke.sh build-fuzz $(FUZZ_RUNS)
+
+bench: deps-test ## m4d against llama.cpp on the same weights, in turns (some 20 minutes)
+	@cmake --preset default -DM4_TESTS=ON >/dev/null
+	@$(CMAKE_BUILD) --target m4d m4fw m4_bench bench_step
+	@tests/bench/bench.sh $(BUILD)
+
+bench-publish: ## the last whole result of make bench into README.md and docs/bench
+	@python3 tests/bench/run.py --build $(BUILD) --publish
 
 abi-check: deps-test ## exported symbols and the installed package of libm4client
 	@cmake --preset default -DM4_TESTS=ON >/dev/null

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: MIT
+"""The bench's arithmetic and pages, on samples that nobody measured."""
+import json
+import os
+import tempfile
+import types
+import unittest
+import xml.etree.ElementTree as ElementTree
+
+import measure
+import report
+import run
+
+
+def canned(name="decode_ctx16", **changes):
+    arguments = {"unit": "ms/token", "ours": [2.0, 1.0, 9.0], "peer": [40.0, 20.0],
+                 "ours_cpu": [4.0], "peer_cpu": [60.0]}
+    arguments.update(changes)
+    return report.make_row(name, **arguments)
+
+
+def result(rows, **about):
+    return {"about": {"date": "2001-02-03", "device": "a device", "driver": "a driver",
+                      "cpu": "a CPU", "cores": 2, "version": "0", "peer": "a peer", "rows": "*",
+                      "load_before": 0.25, "load_after": 1.5} | about,
+            "rows": rows, "numerics": [{"model": "m", "compared": 20, "equal": 19}]}
+
+
+class Rows(unittest.TestCase):
+    def test_medians_and_ratios(self):
+        row = canned()
+        self.assertEqual((row["ours"], row["peer"], row["ratio"]), (2.0, 30.0, 15.0))
+        self.assertEqual((row["ours_cpu_ms"], row["peer_cpu_ms"], row["cpu_ratio"]),
+                         (4.0, 60.0, 15.0))
+        self.assertEqual(row["samples"]["ours"], [2.0, 1.0, 9.0])
+
+    def test_more_is_better_turns_the_ratio(self):
+        row = canned(unit="tokens/s", better="higher", ours=[80.0], peer=[20.0])
+        self.assertEqual(row["ratio"], 4.0)
+        self.assertEqual(row["cpu_ratio"], 15.0)  # CPU time stays better when lower
+
+    def test_absent_is_not_zero(self):
+        row = canned(peer=[], peer_cpu=[])
+        self.assertIsNone(row["peer"])
+        self.assertIsNone(row["ratio"])
+        self.assertIn("| 2.00 | n/a | n/a | 4.00 | n/a | n/a |", report.table([row]))
+
+    def test_what_is_no_number_is_refused(self):
+        for wrong in (float("nan"), float("inf"), None, "3"):
+            with self.assertRaisesRegex(report.ReportError, "row x: peer has a sample"):
+                canned("x", peer=[1.0, wrong])
+        with self.assertRaisesRegex(report.ReportError, "better is 'faster'"):
+            canned(better="faster")
+
+    def test_digits(self):
+        for value, text in ((None, "n/a"), (0.0123, "0.01"), (1.234, "1.23"), (12.345, "12.3"),
+                            (123.4, "123"), (12345.6, "12,346"), (-2.5, "-2.50")):
+            self.assertEqual(report.number(value), text)
+        self.assertEqual(report.times(20.44), "20.4x")
+
+
+class Pages(unittest.TestCase):
+    def test_markdown(self):
+        text = report.markdown(result([canned(), canned("cpu/decode_ctx16", peer=[1.0],
+                                                        note="of 1 run")]))
+        self.assertIn("load 0.2 before and 1.5 after", text)
+        self.assertIn("| `decode_ctx16` | ms/token | 2.00 | 30.0 | 15.0x | 4.00 | 60.0 | 15.0x |",
+                      text)
+        self.assertIn("| `cpu/decode_ctx16` | ms/token | 2.00 | 1.00 | 0.50x |", text)
+        self.assertLess(text.index("`decode_ctx16`"), text.index("CPU backend"))
+        self.assertIn("m: 19 of 20 equal", text)
+        self.assertIn("`cpu/decode_ctx16`: of 1 run.", text)
+
+    def test_markdown_without_a_peer(self):
+        text = report.markdown(result([canned(peer=[])], peer=None))
+        self.assertIn("peer: none, so its columns are n/a", text)
+
+    def test_section(self):
+        page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+        once = report.with_section(page, "new\n")
+        self.assertEqual(once, f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n")
+        self.assertEqual(report.with_section(once, "new"), once)
+        for broken in ("", report.BEGIN, page + page, f"{report.END}\n{report.BEGIN}"):
+            with self.assertRaises(report.ReportError):
+                report.with_section(broken, "new")
+
+    def test_readme_has_the_section(self):
+        with open(os.path.join(run.ROOT, "README.md")) as file:
+            report.with_section(file.read(), "new")
+
+    def test_json_is_read_back(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "deep", "results.json")
+            report.write_json(result([canned()]), path)
+            with open(path) as file:
+                self.assertEqual(json.load(file)["rows"][0]["ratio"], 15.0)
+            self.assertEqual(os.listdir(os.path.dirname(path)), ["results.json"])
+
+
+class Pictures(unittest.TestCase):
+    def rows(self):
+        return [canned(f"decode_ctx{n}", ours_cpu=[n / 10.0],
+                       peer_cpu=[n * 3.0] if n < 2000 else []) for n in (2048, 16, 512)] + [
+                           canned("cpu/decode_ctx16", peer=[1.0]), canned("a<b", peer=[0.5])]
+
+    def test_they_are_svg_and_small(self):
+        with tempfile.TemporaryDirectory() as folder:
+            names = report.write_pictures(result(self.rows()), folder)
+            self.assertEqual(names, ["ratios.svg", "ratios-cpu.svg", "context.svg"])
+            for name in names:
+                with open(os.path.join(folder, name)) as file:
+                    text = file.read()
+                self.assertEqual(ElementTree.fromstring(text).tag,
+                                 "{http://www.w3.org/2000/svg}svg")
+                self.assertLess(len(text), 16384)
+
+    def test_bars_grow_with_the_ratio(self):
+        def width(ratio):
+            picture = report.ratio_bars([canned(ours=[1.0], peer=[ratio]),
+                                         canned(ours=[1.0], peer=[100.0])], "t")
+            bar = ElementTree.fromstring(picture).findall("{*}rect")[1]
+            return float(bar.get("width"))
+        self.assertLess(width(2.0), width(20.0))
+        self.assertIsNone(report.ratio_bars([canned(peer=[])], "t"))
+
+    def test_lines_are_in_order_and_have_gaps(self):
+        picture = ElementTree.fromstring(report.context_lines(self.rows(), "t"))
+        ours, peer = picture.findall("{*}polyline")
+        places = [float(point.split(",")[0]) for point in ours.get("points").split()]
+        self.assertEqual(len(places), 3)
+        self.assertEqual(places, sorted(places))
+        self.assertEqual(len(peer.get("points").split()), 2)  # the peer's 2048 is n/a
+        self.assertIsNone(report.context_lines([], "t"))
+
+
+class Scripted:
+    """A side of the bench that answers from a list."""
+
+    def __init__(self, wall_us):
+        self.wall_us, self.asked = wall_us, []
+
+    def _answer(self, tokens, ids):
+        return {"wall_us": self.wall_us * tokens, "cpu_us": 2 * self.wall_us * tokens,
+                "tokens": tokens, "ids": ids}
+
+    def prompt(self, sessions, ids):
+        self.asked.append(("prompt", sessions, len(ids)))
+        return self._answer(sessions * len(ids), [7])
+
+    def generate(self, count):
+        self.asked.append(("generate", count))
+        return self._answer(count, list(range(count)))
+
+
+class Measuring(unittest.TestCase):
+    def scenario(self, **changes):
+        return measure.Scenario("image", 64, prefill="prefill64", decode="decode_ctx64", **changes)
+
+    def run_scenario(self, scenario, ours, peers, repeat=3, full=False, budget_s=60):
+        bench = types.SimpleNamespace(repeat=repeat, full=full, budget_s=budget_s)
+        return measure.run_scenario(scenario, ours, peers, bench, lambda text: None)
+
+    def test_sides_take_turns(self):
+        ours, peer = Scripted(1000.0), Scripted(5000.0)
+        (prefill, decode), ids = self.run_scenario(self.scenario(), ours, {"vulkan": peer})
+        self.assertEqual((prefill["ours"], prefill["peer"], prefill["ratio"]), (1.0, 5.0, 5.0))
+        self.assertEqual((decode["ours_cpu_ms"], decode["peer_cpu_ms"]), (2.0, 10.0))
+        self.assertEqual(len(prefill["samples"]["peer"]), 3)
+        self.assertEqual(prefill["note"], "")
+        self.assertEqual(ids["ours"], [7] + list(range(16)))
+        self.assertEqual(ids["vulkan"], [7, 0, 1, 2])  # prompted anew at each turn
+        # What warmed up is no sample.
+        self.assertEqual(ours.asked[:2], [("prompt", 1, 16), ("generate", 1)])
+
+    def test_a_slow_side_gives_fewer_samples_and_says_so(self):
+        slow = Scripted(500000.0)  # 32 s a prompt, 1.5 s for three tokens
+        (prefill, decode), _ = self.run_scenario(self.scenario(), Scripted(1.0), {"vulkan": slow},
+                                                 budget_s=40)
+        self.assertEqual(len(prefill["samples"]["peer"]), 1)
+        self.assertEqual(len(prefill["samples"]["ours"]), 3)
+        self.assertEqual(prefill["note"], "the peer's figure is of 1 run")
+        self.assertEqual(len(decode["samples"]["peer"]), 3)
+        (prefill, _), _ = self.run_scenario(self.scenario(), Scripted(1.0), {"vulkan": slow},
+                                            budget_s=64)
+        self.assertEqual(prefill["note"], "the peer's figure is of 2 runs")
+
+    def test_what_takes_the_peer_too_long_says_so(self):
+        scenario = self.scenario(full_only=("vulkan",))
+        peer = Scripted(1.0)
+        rows, _ = self.run_scenario(scenario, Scripted(1.0), {"vulkan": peer})
+        self.assertEqual(peer.asked, [])
+        self.assertIsNone(rows[1]["peer"])
+        self.assertIn("BENCH_FULL=1", rows[1]["note"])
+        rows, _ = self.run_scenario(scenario, Scripted(1.0), {"vulkan": peer}, full=True)
+        self.assertEqual(rows[1]["peer"], 0.001)
+
+    def test_the_peer_goes_on(self):
+        scenario = measure.Scenario("image", 16, decode="decode_ctx16")
+        _, ids = self.run_scenario(scenario, Scripted(1.0), {"vulkan": Scripted(1.0)})
+        self.assertEqual(ids["ours"], [7] + list(range(16)))
+        self.assertEqual(ids["vulkan"], [7] + 3 * [0, 1, 2])
+
+    def test_rates_and_no_peer(self):
+        rows, _ = self.run_scenario(
+            measure.Scenario("image", 8, sessions=4, decode="batch4", per_second=True),
+            Scripted(500.0), {}, 1)
+        self.assertEqual((rows[0]["ours"], rows[0]["unit"]), (2000.0, "tokens/s"))
+        self.assertIsNone(rows[0]["ratio"])
+
+    def test_ids(self):
+        self.assertEqual(measure.compare_ids("m", [1, 2, 3, 4], [1, 2, 5])["equal"], 2)
+        ids = measure.prompt_ids(500)
+        self.assertEqual((len(ids), ids[0]), (500, 1))
+        self.assertTrue(all(300 <= i < 10000 for i in ids[1:]))
+        self.assertEqual(ids[:16], measure.prompt_ids(16))
+
+
+if __name__ == "__main__":
+    unittest.main()

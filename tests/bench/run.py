@@ -1,0 +1,260 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Measures m4d against llama.cpp on the same weights: docs/bench.md."""
+import argparse
+import datetime
+import fnmatch
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import measure
+import report
+from procs import BenchError, Ours, Peer
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+NANO = os.path.join(ROOT, "firmware/nano/image")
+SYNTH = {
+    "134m-q4": ["--like", "134m", "--quantize", "q4"],
+    "134m-q8": ["--like", "134m", "--quantize", "q8"],
+    "134m-f16": ["--like", "134m", "--quantize", "f16"],
+    "9m-q4": ["--like", "15m", "--vocabulary", "10000", "--tied", "--quantize", "q4"],
+}
+PEER_VERSION = "3.22.1"
+
+
+class Bench:
+    """Images, GGUF files and processes of one run."""
+
+    def __init__(self, options, scratch):
+        self.build = os.path.abspath(options.build)
+        self.folder = options.out
+        self.scratch = scratch
+        self.device = options.device
+        self.repeat = options.repeat
+        self.full = options.full
+        self.budget_s = math.inf if options.full else options.budget
+        self.module = options.peer and os.path.join(
+            options.peer, "node_modules/node-llama-cpp/dist/index.js")
+        self.backends = [measure.VULKAN, measure.CPU] if self.module else []
+        # Shaders compiled in an earlier run are not compiled again.
+        self.cache = os.path.join(self.folder, "cache")
+        os.makedirs(self.cache, exist_ok=True)
+
+    def m4fw(self, *arguments):
+        ran = subprocess.run([os.path.join(self.build, "bin/m4fw"), *arguments],
+                             capture_output=True, text=True, check=False)
+        if ran.returncode != 0:
+            raise BenchError(ran.stderr.strip())
+        return ran.stdout
+
+    def _made(self, path, make):
+        """Made anew when m4fw is newer: it may write other bytes now."""
+        tool = os.path.getmtime(os.path.join(self.build, "bin/m4fw"))
+        inside = os.path.join(path, "manifest.m4m") if os.path.isdir(path) else path
+        if not os.path.exists(inside) or os.path.getmtime(inside) < tool:
+            make()
+        return path
+
+    def image(self, name):
+        if name == "nano":
+            return NANO
+        path = os.path.join(self.folder, name)
+        return self._made(path, lambda: self.m4fw("synth", "--out", path, "--force", *SYNTH[name]))
+
+    def gguf(self, name):
+        image = self.image(name)
+        path = os.path.join(self.folder, name + ".gguf")
+        return self._made(path, lambda: self.m4fw("extract", image, "--gguf", path, "--force"))
+
+    def _part(self, name):
+        return json.loads(self.m4fw("inspect", "--json", "--tensors", self.image(name)))
+
+    def weight_bytes(self, name):
+        return self._part(name)["parts"][0]["bytes"]
+
+    def kv_bytes_a_token(self, name):
+        """Of F16 keys and values: a K and a V matrix a layer tell their widths."""
+        rows = sum(tensor["shape"][0] for tensor in self._part(name)["tensors"]
+                   if tensor["name"].endswith(("k_proj.weight", "v_proj.weight")))
+        return 2 * rows
+
+    def open_ours(self, name):
+        return Ours(self.build, self.image(name), self.scratch, self.cache, self.device)
+
+    def open_peer(self, name, backend):
+        with open(os.path.join(self.folder, "peer.log"), "a") as log:
+            return Peer(self.module, self.gguf(name), backend, self.cache, log)
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="build tree")
+    parser.add_argument("--out", help="folder of results and images, default BUILD/bench")
+    parser.add_argument("--peer", help="folder that node-llama-cpp was installed into; none: n/a")
+    parser.add_argument("--rows", default="*", help="names to measure, as a shell pattern")
+    parser.add_argument("--repeat", type=int, default=5, help="samples a row, default 5")
+    parser.add_argument("--budget", type=float, default=60,
+                        help="seconds for one side's samples of a row; at least one is taken")
+    parser.add_argument("--full", action="store_true",
+                        help="also what takes the peer very long (over an hour)")
+    parser.add_argument("--device", help="Vulkan device of m4d, default its choice")
+    parser.add_argument("--publish", action="store_true",
+                        help="write the last result into README.md and docs/bench, measure nothing")
+    options = parser.parse_args(arguments)
+    if options.repeat < 1:
+        parser.error("--repeat: at least 1")
+    options.out = os.path.abspath(options.out or os.path.join(options.build, "bench"))
+    return options
+
+
+def cpu_name():
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return "unknown CPU"
+
+
+def measure_scenarios(bench, wanted, progress):
+    """Image by image, so that a process is started once."""
+    rows, numerics, infos = [], [], {}
+
+    def asked(scenario, backend):
+        return any(wanted(measure.row_prefix(backend) + name) for name in scenario.names())
+
+    backends = bench.backends or [measure.VULKAN]
+    for image in dict.fromkeys(s.image for s in measure.SCENARIOS):
+        scenarios = [s for s in measure.SCENARIOS if s.image == image
+                     and any(asked(s, backend) for backend in backends)]
+        if not scenarios:
+            continue
+        progress(f"{image}: starting")
+        opened, peers = [], {}
+        try:
+            ours = bench.open_ours(image)
+            opened.append(ours)
+            for backend in bench.backends:
+                if any(asked(scenario, backend) for scenario in scenarios):
+                    peers[backend] = bench.open_peer(image, backend)
+                    opened.append(peers[backend])
+                    infos[backend] = peers[backend].info
+            for scenario in scenarios:
+                some = {b: peer for b, peer in peers.items() if asked(scenario, b)}
+                made, ids = measure.run_scenario(scenario, ours, some, bench, progress)
+                rows += [row for row in made if wanted(row["name"])]
+                if measure.VULKAN in ids and scenario.decode == "decode_ctx16_f16":
+                    numerics.append(measure.compare_ids("134 M random weights, F16", ids["ours"],
+                                                        ids[measure.VULKAN]))
+        finally:
+            for side in opened:
+                side.close()
+    return rows, numerics, infos
+
+
+def peer_text(infos):
+    if not infos:
+        return None
+    text = f"llama.cpp {next(iter(infos.values()))['release']} by node-llama-cpp {PEER_VERSION}"
+    if measure.VULKAN in infos:
+        text += ", Vulkan on " + ", ".join(infos[measure.VULKAN]["devices"])
+    if measure.CPU in infos:
+        text += f", CPU backend with {infos[measure.CPU]['threads']} threads"
+    return text
+
+
+def run(options, bench, progress):
+    def wanted(name):
+        return fnmatch.fnmatch(name, options.rows)
+
+    load_before = os.getloadavg()[0]
+    began = time.monotonic()
+    rows, numerics, infos = measure_scenarios(bench, wanted, progress)
+    if any(wanted(name) for name in measure.FIRST_ROWS):
+        rows += measure.measure_first(bench, wanted, progress)
+    if any(wanted(name) for name in measure.SERVICE_ROWS):
+        rows += measure.measure_service(bench, wanted, progress)
+    if not rows:
+        raise BenchError(f"no row is named like '{options.rows}'")
+    if bench.backends:
+        compared, infos[measure.VULKAN] = measure.measure_numerics(bench, progress)
+        numerics.insert(0, compared)
+    ours = bench.open_ours("nano")
+    try:
+        status = ours.status(1)
+    finally:
+        ours.close()
+    version = subprocess.run([os.path.join(bench.build, "bin/m4d"), "--version"],
+                             capture_output=True, text=True, check=True).stdout.strip()
+    return {
+        "about": {
+            "date": datetime.date.today().isoformat(),
+            "device": status["device"],
+            "driver": f"{status['driver']} {status['driver_info']}",
+            "cpu": cpu_name(), "cores": os.cpu_count(),
+            "version": version.split()[-1],
+            "peer": peer_text(infos), "peer_info": infos,
+            "repeat": options.repeat, "full": options.full, "rows": options.rows,
+            "load_before": load_before, "load_after": os.getloadavg()[0],
+            "seconds": round(time.monotonic() - began),
+            "shapes": {"134m": measure.SHAPE_134M, "9m": measure.SHAPE_9M},
+        },
+        "rows": rows,
+        "numerics": numerics,
+    }
+
+
+def publish(path):
+    if not os.path.exists(path):
+        raise BenchError(f"{path}: no result yet: make bench")
+    with open(path) as file:
+        result = json.load(file)
+    if result["about"]["rows"] != "*" or not result["about"]["peer"]:
+        raise BenchError(f"{path}: is of some rows or without a peer; a whole run is published")
+    report.write_pictures(result, os.path.join(ROOT, "docs/bench"))
+    readme = os.path.join(ROOT, "README.md")
+    with open(readme) as file:
+        page = report.with_section(file.read(), report.markdown(result))
+    with open(readme, "w") as file:
+        file.write(page)
+
+
+def main():
+    options = parse(sys.argv[1:])
+    path = os.path.join(options.out, "results.json")
+    began = time.monotonic()
+
+    def progress(text):
+        seconds = int(time.monotonic() - began)
+        print(f"bench {seconds // 60:3d}:{seconds % 60:02d}  {text}", file=sys.stderr, flush=True)
+
+    scratch = tempfile.mkdtemp(prefix="m4-bench-")
+    try:
+        if options.publish:
+            publish(path)
+            return 0
+        if not options.peer:
+            progress("no peer: its columns are n/a")
+        result = run(options, Bench(options, scratch), progress)
+        report.write_json(result, path)
+        report.write_pictures(result, options.out)
+        text = report.markdown(result)
+        with open(os.path.join(options.out, "results.md"), "w") as file:
+            file.write(text)
+        print(text)
+        progress(f"written: {path}, and results.md and pictures beside it")
+        return 0
+    except (BenchError, report.ReportError, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
