@@ -253,11 +253,13 @@ void main() {
         x_row[i] = p.x_offset + min(t0 + i, p.t_end - 1u) * p.x_stride;
     }
     vec4 sum[M4_TILE];
-    vec4 second[M4_TILE];
+    vec4 gate[M4_TILE];
     float squares[M4_TILE];
-    multiply(matrix.weight_offset + group, n % 16u, part, x_row, sum, squares);
-    if (EPILOGUE == GATE) {
-        multiply(p.parts[1].weight_offset + group, n % 16u, part, x_row, second, squares);
+    // One copy of the code for both matrices: it is most of what a driver compiles.
+    [[dont_unroll]] for (uint m = 0u; m < (EPILOGUE == GATE ? 2u : 1u); ++m) {
+        const uint offset = m == 0u ? matrix.weight_offset : p.parts[1].weight_offset;
+        gate = sum;
+        multiply(offset + group, n % 16u, part, x_row, sum, squares);
     }
 
     vec4 bias = vec4(0.0);
@@ -274,8 +276,8 @@ void main() {
             y += LOAD_X(p.added_offset + t * matrix.quads + quad);
         }
         if (EPILOGUE == GATE) {
-            const vec4 up = joined(second[i], slot, group_quads) * factor;
-            y = y / (1.0 + exp(-y)) * up;
+            const vec4 x = joined(gate[i], slot, group_quads) * factor;
+            y *= x / (1.0 + exp(-x));
         }
         if (EPILOGUE == ROTATE) {
             y = turns ? rotate(y, n, t) : y;

@@ -2,6 +2,7 @@
 #include "engine.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -18,6 +19,10 @@ namespace {
 
 /// Recorded shapes kept. Decoding meets few; prompts end in any chunk size.
 constexpr std::size_t kRecordedShapes = 64;
+/// Steps of so many rows meet each tile of linear and both splits of attention.
+constexpr std::array kWarmRows = {1U, 4U, 8U};
+/// Steps without the kernels that take longest to compile, where nobody warms up.
+constexpr std::size_t kColdSteps = 16;
 
 const firmware::Part& backbone(const firmware::Package& package) {
     for (const firmware::Part& part : package.parts) {
@@ -112,6 +117,8 @@ struct Engine::Impl {
     DeviceReport report;
     std::map<ops::StepShape, hpp::raii::CommandBuffer> recorded;
     bool lost = false;
+    std::size_t warmed = 0;  // of kWarmRows
+    std::size_t steps = 0;
 
     Impl(const firmware::MappedImage& mapped, const Options& options);
 
@@ -122,7 +129,8 @@ struct Engine::Impl {
     void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const;
     std::span<const float> step(std::span<const Chunk> chunks);
     std::unique_ptr<KvSequence> create_sequence(std::uint32_t capacity);
-    void warm_up();
+    bool warm_up();
+    void end_cold();
 };
 
 Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
@@ -145,7 +153,7 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
       logits(device, std::uint64_t{max_rows} * part.vocabulary * sizeof(float),
              hpp::BufferUsageFlagBits::eTransferDst, vk::MemoryKind::readback),
       context{pipelines, device.limits(),       tuning(device, options), memory.layout(),
-              kv_dtype,  memory.values_texel(), memory.kv_texel()},
+              kv_dtype,  memory.values_texel(), memory.kv_texel(),       true},
       plan(device, context, program, image.tensors(), weights, values, kv) {
     const vk::Identity& identity = device.identity();
     report = {identity.device_name,
@@ -283,6 +291,9 @@ std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks) {
     }
     try {
         vk::translate([&] {
+            if (++steps == kColdSteps) {
+                end_cold();
+            }
             write_step(chunks);
             device.run(commands_for(shape));
         });
@@ -307,29 +318,35 @@ std::unique_ptr<KvSequence> Engine::Impl::create_sequence(std::uint32_t capacity
     return region ? std::make_unique<KvSequence>(pool, *region, capacity) : nullptr;
 }
 
-/// Runs every kernel once: drivers may compile as late as at the first
-/// dispatch, which would make the first request wait for it.
-void Engine::Impl::warm_up() {
-    const std::uint32_t most = std::min({8U, max_rows, part.context_length});
-    const auto sequence = create_sequence(most);
-    if (sequence == nullptr) {
-        return;
-    }
-    const std::vector<std::uint32_t> tokens(most, 0);
-    for (const std::uint32_t rows : {1U, 4U, 8U}) {  // each tile of linear
-        if (rows <= most) {
-            const Chunk chunk{sequence.get(), std::span(tokens).first(rows), Logits::all};
-            step({&chunk, 1});
-            sequence->rewind(0);
-        }
+void Engine::Impl::end_cold() {
+    if (context.cold) {
+        context.cold = false;
+        recorded.clear();
     }
 }
 
-Engine::Engine(const firmware::MappedImage& image, const Options& options)
-    : impl_(vk::translate([&] { return std::make_unique<Impl>(image, options); })) {
-    impl_->warm_up();
-    impl_->pipelines.save_cache();  // some drivers fill it at first use
+/// Drivers may compile as late as at a kernel's first dispatch: so it is run.
+bool Engine::Impl::warm_up() {
+    const std::uint32_t most = std::min(max_rows, part.context_length);
+    while (warmed < kWarmRows.size() && kWarmRows[warmed] > most) {
+        ++warmed;
+    }
+    const auto sequence = warmed < kWarmRows.size() ? create_sequence(kWarmRows[warmed]) : nullptr;
+    if (sequence == nullptr) {
+        return false;
+    }
+    if (warmed + 1 == kWarmRows.size()) {
+        end_cold();
+    }
+    const std::vector<std::uint32_t> tokens(kWarmRows[warmed], 0);
+    const Chunk chunk{sequence.get(), tokens, Logits::all};
+    step({&chunk, 1});
+    pipelines.save_cache();  // some drivers fill it at first use
+    return ++warmed < kWarmRows.size();
 }
+
+Engine::Engine(const firmware::MappedImage& image, const Options& options)
+    : impl_(vk::translate([&] { return std::make_unique<Impl>(image, options); })) {}
 
 Engine::~Engine() = default;
 
@@ -363,6 +380,10 @@ std::unique_ptr<Sequence> Engine::create_sequence(std::uint32_t capacity) {
 
 std::uint64_t Engine::kv_used_bytes() const {
     return impl_->pool.used_units() * ops::kUnitBytes;
+}
+
+bool Engine::warm_up() {
+    return impl_->warm_up();
 }
 
 std::span<const float> Engine::step(std::span<const Chunk> chunks) {

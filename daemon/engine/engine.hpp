@@ -104,6 +104,12 @@ class Engine {
     [[nodiscard]] std::unique_ptr<Sequence> create_sequence(std::uint32_t capacity);
     [[nodiscard]] std::uint64_t kv_used_bytes() const;
 
+    /// Kernels are compiled when a step first wants them, and the first steps make
+    /// do with few. This runs a step of the next shape that brings further ones,
+    /// so that no request waits for them; false: none is left, or the pool has no
+    /// room now. Throws as step() does.
+    bool warm_up();
+
     /// Compute the chunks: rows in all <= max_step_rows(), each sequence with
     /// room. Returns the wanted logits, vocabulary() floats a row, in chunk
     /// then row order; valid until the next call. Throws DeviceError on loss

@@ -282,7 +282,7 @@ ValueLayout lay_out_values(const firmware::Program& program, const ops::StepWord
 Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware::Program& program,
            std::span<const firmware::Tensor> tensors, weights::Store& weights,
            const ValueLayout& values, const KvShape& kv)
-    : layout_(context.pipelines.layout()),
+    : pipelines_(context.pipelines),
       descriptors_(device, static_cast<std::uint32_t>(used_tensors(program).size() +
                                                       program.fusions.size() + 1)),
       max_rows_(context.words.positions - context.words.token_ids) {
@@ -337,14 +337,20 @@ void Plan::append(std::unique_ptr<ops::Operator> work, bool barrier_before) {
 }
 
 void Plan::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const {
-    std::vector<ops::Dispatch> dispatches;
-    for (const Step& step : steps_) {
-        dispatches.clear();
-        step.work->dispatch(shape, dispatches);
-        if (step.barrier_before) {
+    std::vector<std::vector<ops::Dispatch>> dispatches(steps_.size());
+    std::vector<vk::Kernel*> kernels;
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+        steps_[i].work->dispatch(shape, dispatches[i]);
+        for (const ops::Dispatch& dispatch : dispatches[i]) {
+            kernels.push_back(dispatch.kernel);
+        }
+    }
+    pipelines_.compile(kernels);
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+        if (steps_[i].barrier_before) {
             record_barrier(commands);
         }
-        ops::record(commands, layout_, dispatches);
+        ops::record(commands, pipelines_.layout(), dispatches[i]);
     }
 }
 

@@ -45,7 +45,8 @@ class Plan {
          std::span<const firmware::Tensor> tensors, weights::Store& weights,
          const ValueLayout& values, const KvShape& kv);
 
-    /// Record all operators for a step of this shape; set 0 must be bound.
+    /// Record all operators for a step of this shape, with the kernels that are
+    /// not compiled yet compiled first; set 0 must be bound.
     void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const;
 
     /// Kernels of a step: operators, and groups of them that run as one.
@@ -60,7 +61,7 @@ class Plan {
 
     void append(std::unique_ptr<ops::Operator> work, bool barrier_before);
 
-    hpp::PipelineLayout layout_;
+    vk::Pipelines& pipelines_;
     vk::Descriptors descriptors_;
     std::uint32_t max_rows_;
     std::vector<Step> steps_;

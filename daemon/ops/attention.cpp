@@ -25,15 +25,15 @@ class Attention final : public Operator {
                                   " dimensions are wider than the kernels' " +
                                   std::to_string(kWidestHead));
         }
-        few_ = pipeline(context.tuning.attention_split_few);
-        many_ = pipeline(context.tuning.attention_split_many);
+        few_ = kernel(context.tuning.attention_split_few);
+        many_ = kernel(context.tuning.attention_split_many);
     }
 
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
         const std::uint32_t rows = shape.rows(y_.rows);
         const Tuning& tuning = context_.tuning;
         const bool many = rows >= tuning.attention_many_rows;
-        const Dispatch dispatch{.pipeline = many ? many_ : few_,
+        const Dispatch dispatch{.kernel = many ? many_ : few_,
                                 .push = {q_.unit, y_.unit, y_.stride, rows, heads_, state_.kv_heads,
                                          positions_.word, context_.words.kv_bases,
                                          context_.words.kv_capacities, state_.layer_units, scale_}};
@@ -43,7 +43,7 @@ class Attention final : public Operator {
     }
 
    private:
-    [[nodiscard]] hpp::Pipeline pipeline(std::uint32_t split) const {
+    [[nodiscard]] vk::Kernel* kernel(std::uint32_t split) const {
         constexpr std::uint32_t kSubgroup = 8;
         const shaders::Access access = kv_access_of(context_);
         const std::uint32_t lanes = context_.tuning.attention_lanes;
@@ -62,8 +62,8 @@ class Attention final : public Operator {
     ValuePlace y_;
     std::uint32_t heads_;
     std::uint32_t scale_;
-    hpp::Pipeline few_;
-    hpp::Pipeline many_;
+    vk::Kernel* few_ = nullptr;
+    vk::Kernel* many_ = nullptr;
 };
 
 }  // namespace

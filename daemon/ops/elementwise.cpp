@@ -15,15 +15,14 @@ class Elementwise final : public Operator {
         }
         std::vector<std::uint32_t> all = {context.tuning.elementwise_lanes};
         all.insert(all.end(), constants.begin(), constants.end());
-        pipeline_ =
-            context.pipelines.get(shaders::find_variant(places.op.code, shaders::Dtype::any_,
-                                                        access_of(context, nullptr)),
-                                  all);
+        kernel_ = context.pipelines.get(shaders::find_variant(places.op.code, shaders::Dtype::any_,
+                                                              access_of(context, nullptr)),
+                                        all);
     }
 
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
         const std::uint32_t units = shape.rows(y_.rows) * y_.stride;
-        Dispatch dispatch{.pipeline = pipeline_};
+        Dispatch dispatch{.kernel = kernel_};
         std::size_t next = 0;
         for (const ValuePlace& input : inputs_) {
             dispatch.push[next++] = input.unit;
@@ -37,7 +36,7 @@ class Elementwise final : public Operator {
     const Context& context_;
     std::vector<ValuePlace> inputs_;
     ValuePlace y_;
-    hpp::Pipeline pipeline_;
+    vk::Kernel* kernel_ = nullptr;
 };
 
 }  // namespace

@@ -15,14 +15,14 @@ class GatherRows final : public Operator {
             const shaders::Dtype dtype = dtype_of(data.tensor);
             tensor_ = data.tensor.set;
             stride_ = block_shape(data.tensor).group_units;
-            pipeline_ =
+            kernel_ =
                 context.pipelines.get(shaders::find_variant(firmware::OpCode::gather_rows, dtype,
                                                             access_of(context, &data.tensor)),
                                       constants);
         } else {
             offset_ = data.value.unit;
             stride_ = data.value.stride;
-            pipeline_ = context.pipelines.get(
+            kernel_ = context.pipelines.get(
                 shaders::find_variant(firmware::OpCode::gather_rows, shaders::Dtype::any_,
                                       access_of(context, nullptr)),
                 constants);
@@ -32,7 +32,7 @@ class GatherRows final : public Operator {
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
         const std::uint32_t rows = shape.rows(y_.rows);
         const Dispatch dispatch{
-            .pipeline = pipeline_,
+            .kernel = kernel_,
             .tensor = tensor_,
             .push = {offset_, stride_, y_.unit, y_.stride, rows, rows_.word, y_.columns}};
         push_lanes(context_, std::uint64_t{rows} * y_.stride, context_.tuning.elementwise_lanes,
@@ -46,7 +46,7 @@ class GatherRows final : public Operator {
     hpp::DescriptorSet tensor_;
     std::uint32_t offset_ = 0;
     std::uint32_t stride_ = 0;
-    hpp::Pipeline pipeline_;
+    vk::Kernel* kernel_ = nullptr;
 };
 
 }  // namespace

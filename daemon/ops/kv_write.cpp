@@ -14,7 +14,7 @@ class KvWrite final : public Operator {
           v_(places.inputs[2].value),
           positions_(places.inputs[3].value),
           head_units_(divide_up(state_.head_dim, unit_elements(context.kv_dtype))) {
-        pipeline_ =
+        kernel_ =
             context.pipelines.get(shaders::find_variant(firmware::OpCode::kv_write,
                                                         context.kv_dtype, kv_access_of(context)),
                                   std::array{context.tuning.elementwise_lanes});
@@ -23,7 +23,7 @@ class KvWrite final : public Operator {
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
         const std::uint32_t rows = shape.rows(k_.rows);
         const Dispatch dispatch{
-            .pipeline = pipeline_,
+            .kernel = kernel_,
             .push = {k_.unit, v_.unit, k_.stride, rows, positions_.word, context_.words.kv_bases,
                      context_.words.kv_capacities, state_.layer_units, state_.kv_heads,
                      state_.head_dim, head_units_}};
@@ -38,7 +38,7 @@ class KvWrite final : public Operator {
     ValuePlace v_;
     ValuePlace positions_;
     std::uint32_t head_units_;
-    hpp::Pipeline pipeline_;
+    vk::Kernel* kernel_ = nullptr;
 };
 
 }  // namespace

@@ -19,7 +19,8 @@ struct Push {
 };
 static_assert(sizeof(Push) <= vk::Pipelines::kPushBytes);
 
-/// Tiles of 8 rows of the step, then one smaller tile that holds the rest.
+/// Tiles of 8 rows of the step, then one smaller tile that holds the rest. The
+/// larger the tile, the longer a driver compiles it: see Context::cold.
 class Linear final : public Operator {
    public:
     Linear(const Context& context, const LinearJob& job, shaders::Access access)
@@ -34,6 +35,10 @@ class Linear final : public Operator {
 
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
         const std::uint32_t rows = shape.rows(rows_);
+        if (context_.cold) {
+            push(rows == 1 ? 0 : 1, 0, rows, out);
+            return;
+        }
         const std::uint32_t whole = rows - rows % kTiles.back();
         push(kTiles.size() - 1, 0, whole, out);
         const std::uint32_t rest = rows - whole;
@@ -82,7 +87,7 @@ class Linear final : public Operator {
             tuning.linear_lanes, tuning.linear_split, job.norm != nullptr ? 1U : 0U,
             static_cast<std::uint32_t>(job.parts.size()), static_cast<std::uint32_t>(job.epilogue)};
         for (std::size_t i = 0; i < kTiles.size(); ++i) {
-            pipelines_[i] = context_.pipelines.get(
+            kernels_[i] = context_.pipelines.get(
                 shaders::find_variant(firmware::OpCode::linear, dtype_of(job.weight), access,
                                       kTiles[i], needs),
                 constants);
@@ -93,7 +98,7 @@ class Linear final : public Operator {
     void push(std::size_t i, std::uint32_t first, std::uint32_t end,
               std::vector<Dispatch>& out) const {
         Dispatch dispatch = dispatch_;
-        dispatch.pipeline = pipelines_[i];
+        dispatch.kernel = kernels_[i];
         dispatch.groups_y = divide_up(end - first, kTiles[i]);
         Push push = push_;
         push.t_first = first;
@@ -109,7 +114,7 @@ class Linear final : public Operator {
     Dispatch dispatch_;  // what all have alike
     Push push_{};
     std::uint32_t quads_ = 0;
-    std::array<hpp::Pipeline, kTiles.size()> pipelines_;
+    std::array<vk::Kernel*, kTiles.size()> kernels_{};
 };
 
 }  // namespace

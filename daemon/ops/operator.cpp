@@ -23,7 +23,7 @@ Factory factory(firmware::OpCode code) {
 void record(const hpp::raii::CommandBuffer& commands, hpp::PipelineLayout layout,
             std::span<const Dispatch> dispatches) {
     for (const Dispatch& dispatch : dispatches) {
-        commands.bindPipeline(hpp::PipelineBindPoint::eCompute, dispatch.pipeline);
+        commands.bindPipeline(hpp::PipelineBindPoint::eCompute, *dispatch.kernel->pipeline);
         if (dispatch.tensor) {
             commands.bindDescriptorSets(
                 hpp::PipelineBindPoint::eCompute, layout, 1,

@@ -91,10 +91,13 @@ struct Context {
     shaders::Dtype kv_dtype = shaders::Dtype::f16_;
     bool values_texel = true;
     bool kv_texel = true;
+    /// Make do with the kernels that a driver compiles soonest. The plan's
+    /// owner may change it between recordings.
+    bool cold = false;
 };
 
 struct Dispatch {
-    hpp::Pipeline pipeline{};
+    vk::Kernel* kernel = nullptr;
     hpp::DescriptorSet tensor{};  ///< set 1; null: the kernel reads no tensor
     hpp::DescriptorSet second{};  ///< set 2; null: like set 1
     hpp::DescriptorSet third{};   ///< set 3; likewise
@@ -121,7 +124,7 @@ using Factory = std::unique_ptr<Operator> (*)(const Context& context, const Plac
     std::unique_ptr<Operator> make_##name(const Context& context, const Places& places);
 #include "ops.def"
 
-/// Record dispatches; set 0 must be bound.
+/// Record dispatches; their kernels are compiled, and set 0 is bound.
 void record(const hpp::raii::CommandBuffer& commands, hpp::PipelineLayout layout,
             std::span<const Dispatch> dispatches);
 

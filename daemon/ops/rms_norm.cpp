@@ -14,14 +14,14 @@ class RmsNorm final : public Operator {
           weight_(places.inputs[1].tensor.set),
           eps_(bits(places.op.real(firmware::AttrId::eps))) {
         const TensorPlace& weight = places.inputs[1].tensor;
-        pipeline_ = context.pipelines.get(
+        kernel_ = context.pipelines.get(
             shaders::find_variant(firmware::OpCode::rms_norm, dtype_of(weight),
                                   access_of(context, &weight)),
             std::array{context.tuning.norm_lanes});
     }
 
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
-        const Dispatch dispatch{.pipeline = pipeline_,
+        const Dispatch dispatch{.kernel = kernel_,
                                 .tensor = weight_,
                                 .push = {x_.unit, y_.unit, y_.stride, y_.columns, eps_}};
         push_lanes(context_, shape.rows(y_.rows), 1, dispatch, out);
@@ -33,7 +33,7 @@ class RmsNorm final : public Operator {
     ValuePlace y_;
     hpp::DescriptorSet weight_;
     std::uint32_t eps_;
-    hpp::Pipeline pipeline_;
+    vk::Kernel* kernel_ = nullptr;
 };
 
 }  // namespace

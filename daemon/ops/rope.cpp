@@ -17,7 +17,7 @@ class Rope final : public Operator {
           head_dim_(static_cast<std::uint32_t>(places.op.integer(firmware::AttrId::head_dim))),
           fine_rows_(static_cast<std::uint32_t>(places.op.integer(firmware::AttrId::fine_rows))) {
         const TensorPlace& table = places.inputs[2].tensor;
-        pipeline_ =
+        kernel_ =
             context.pipelines.get(shaders::find_variant(firmware::OpCode::rope, dtype_of(table),
                                                         access_of(context, &table)),
                                   std::array{context.tuning.elementwise_lanes});
@@ -25,7 +25,7 @@ class Rope final : public Operator {
 
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
         const std::uint32_t rows = shape.rows(y_.rows);
-        const Dispatch dispatch{.pipeline = pipeline_,
+        const Dispatch dispatch{.kernel = kernel_,
                                 .tensor = table_,
                                 .push = {x_.unit, y_.unit, y_.stride, y_.columns, rows,
                                          positions_.word, head_dim_, rotated_, fine_rows_}};
@@ -42,7 +42,7 @@ class Rope final : public Operator {
     std::uint32_t rotated_;
     std::uint32_t head_dim_;
     std::uint32_t fine_rows_;
-    hpp::Pipeline pipeline_;
+    vk::Kernel* kernel_ = nullptr;
 };
 
 }  // namespace

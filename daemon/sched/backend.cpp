@@ -31,6 +31,10 @@ std::span<const float> EngineBackend::step(std::span<const engine::Chunk> chunks
     return engine_->step(chunks);
 }
 
+bool EngineBackend::warm_up() {
+    return engine_->warm_up();
+}
+
 TokenizerText::TokenizerText(const firmware::Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
 
 std::vector<std::uint32_t> TokenizerText::encode(std::string_view text, bool add_special) const {

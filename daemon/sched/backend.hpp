@@ -27,6 +27,8 @@ class Backend {
         std::uint32_t capacity) = 0;
     [[nodiscard]] virtual std::uint64_t kv_used_bytes() const = 0;
     [[nodiscard]] virtual std::span<const float> step(std::span<const engine::Chunk> chunks) = 0;
+    /// Does some of the work that a later step would have to; false: none is left.
+    virtual bool warm_up() = 0;
 };
 
 /// Text to tokens and back. Const calls come from several threads.
@@ -53,6 +55,7 @@ class EngineBackend final : public Backend {
         std::uint32_t capacity) override;
     [[nodiscard]] std::uint64_t kv_used_bytes() const override;
     [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks) override;
+    bool warm_up() override;
 
    private:
     std::unique_ptr<engine::Engine> engine_;

@@ -119,6 +119,20 @@ bool Core::step() {
     return true;
 }
 
+bool Core::warm_up() {
+    if (lost_) {
+        return false;
+    }
+    try {
+        return backend_->warm_up();
+    } catch (const trust::RevokedError& error) {
+        revoke(error.what());
+    } catch (const engine::DeviceError& error) {
+        lose_engine(M4_E_GPU_LOST, error.what());
+    }
+    return false;
+}
+
 /// A score request has a sequence of its own, which it gets when the pool has
 /// room: at once, or when another score request ends. Sessions may hold the
 /// pool for ever, so for them nobody waits.

@@ -46,6 +46,8 @@ class Core {
 
     /// Run one step. False: nothing can run now.
     bool step();
+    /// While nothing runs. False: there is nothing left to prepare.
+    bool warm_up();
 
     /// What came about since it was last emptied; the caller takes it.
     [[nodiscard]] std::vector<Completion>& completions() { return completions_; }

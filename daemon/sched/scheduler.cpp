@@ -9,6 +9,12 @@
 #include "observe/log.hpp"
 
 namespace m4::sched {
+namespace {
+
+/// Without a request for so long, the engine warms up.
+constexpr std::chrono::milliseconds kQuiet{1000};
+
+}  // namespace
 
 Scheduler::Scheduler(const BackendFactory& factory, const TextModel& text, const Limits& limits,
                      CompletionQueue& completions)
@@ -122,17 +128,23 @@ void Scheduler::run(const BackendFactory& factory, const TextModel& text, const 
 
 void Scheduler::loop(Core& core) {
     bool idle = true;
+    bool cold = true;
     std::vector<Letter> letters;
     for (;;) {
+        bool quiet = false;
         {
             std::unique_lock lock(mutex_);
             step_began_ = {};
-            if (idle) {
-                posted_.wait(lock, [&] { return stopping_ || !mailbox_.empty(); });
+            const auto called = [&] { return stopping_ || !mailbox_.empty(); };
+            if (idle && cold) {
+                (void)posted_.wait_for(lock, kQuiet, called);
+            } else if (idle) {
+                posted_.wait(lock, called);
             }
             if (stopping_) {
                 return;
             }
+            quiet = mailbox_.empty();
             letters.swap(mailbox_);
         }
         for (Letter& letter : letters) {
@@ -146,6 +158,9 @@ void Scheduler::loop(Core& core) {
             step_began_ = Clock::now();
         }
         idle = !core.step();
+        if (idle && quiet && cold) {
+            cold = core.warm_up();
+        }
         publish(core);
     }
 }

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "pipelines.hpp"
 
+#include <algorithm>
 #include <array>
+#include <atomic>
+#include <exception>
+#include <future>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 namespace m4::vk {
 
@@ -46,16 +51,63 @@ Pipelines::Pipelines(const Device& device, const std::filesystem::path& cache_fo
                                       .pPushConstantRanges = &push});
 }
 
-hpp::Pipeline Pipelines::get(const shaders::VariantInfo& variant,
-                             std::span<const std::uint32_t> constants) {
+Kernel* Pipelines::get(const shaders::VariantInfo& variant,
+                       std::span<const std::uint32_t> constants) {
     if (constants.empty() || constants.size() > kMaxSpecialization) {
         throw std::logic_error("a kernel has 1 to " + std::to_string(kMaxSpecialization) +
                                " specialisation constants");
     }
-    Key key{&variant, {constants.begin(), constants.end()}};
-    if (const auto found = pipelines_.find(key); found != pipelines_.end()) {
-        return *found->second;
+    Kernel& kernel = kernels_[Key{&variant, {constants.begin(), constants.end()}}];
+    kernel.variant = &variant;
+    kernel.constants.assign(constants.begin(), constants.end());
+    return &kernel;
+}
+
+std::size_t Pipelines::compiled() const {
+    return static_cast<std::size_t>(
+        std::count_if(kernels_.begin(), kernels_.end(),
+                      [](const auto& entry) { return static_cast<bool>(*entry.second.pipeline); }));
+}
+
+void Pipelines::compile(std::span<Kernel* const> kernels) {
+    std::vector<Kernel*> wanted;
+    for (Kernel* kernel : kernels) {
+        if (!*kernel->pipeline && std::find(wanted.begin(), wanted.end(), kernel) == wanted.end()) {
+            wanted.push_back(kernel);
+        }
     }
+    std::atomic<std::size_t> next = 0;
+    const auto work = [&] {
+        for (std::size_t i = next++; i < wanted.size(); i = next++) {
+            wanted[i]->pipeline = create(*wanted[i]);
+        }
+    };
+    std::vector<std::future<void>> helpers;
+    const std::size_t processors = std::max(1U, std::thread::hardware_concurrency());
+    while (helpers.size() + 1 < std::min(wanted.size(), processors)) {
+        helpers.push_back(std::async(std::launch::async, work));
+    }
+    // Whoever fails, all have ended before anything is thrown.
+    std::exception_ptr failure;
+    try {
+        work();
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    for (std::future<void>& helper : helpers) {
+        try {
+            helper.get();
+        } catch (...) {
+            failure = std::current_exception();
+        }
+    }
+    if (failure) {
+        std::rethrow_exception(failure);
+    }
+}
+
+hpp::raii::Pipeline Pipelines::create(const Kernel& kernel) const {
+    const std::span<const std::uint32_t> constants = kernel.constants;
     std::array<hpp::SpecializationMapEntry, kMaxSpecialization> entries;
     for (std::uint32_t i = 0; i < constants.size(); ++i) {
         entries[i] = hpp::SpecializationMapEntry{.constantID = i, .offset = i * 4, .size = 4};
@@ -65,17 +117,16 @@ hpp::Pipeline Pipelines::get(const shaders::VariantInfo& variant,
         .pMapEntries = entries.data(),
         .dataSize = constants.size_bytes(),
         .pData = constants.data()};
+    const std::span<const std::uint32_t> spirv = kernel.variant->spirv;
     const hpp::raii::ShaderModule module(
-        device_.handle(), hpp::ShaderModuleCreateInfo{.codeSize = variant.spirv.size_bytes(),
-                                                      .pCode = variant.spirv.data()});
-    hpp::raii::Pipeline pipeline(
-        device_.handle(), cache_.handle(),
-        hpp::ComputePipelineCreateInfo{.stage = {.stage = hpp::ShaderStageFlagBits::eCompute,
-                                                 .module = *module,
-                                                 .pName = "main",
-                                                 .pSpecializationInfo = &specialization},
-                                       .layout = *layout_});
-    return *pipelines_.emplace(std::move(key), std::move(pipeline)).first->second;
+        device_.handle(),
+        hpp::ShaderModuleCreateInfo{.codeSize = spirv.size_bytes(), .pCode = spirv.data()});
+    return {device_.handle(), cache_.handle(),
+            hpp::ComputePipelineCreateInfo{.stage = {.stage = hpp::ShaderStageFlagBits::eCompute,
+                                                     .module = *module,
+                                                     .pName = "main",
+                                                     .pSpecializationInfo = &specialization},
+                                           .layout = *layout_}};
 }
 
 }  // namespace m4::vk

@@ -14,6 +14,14 @@
 
 namespace m4::vk {
 
+/// A kernel variant with its specialisation. Known from the first request for
+/// it on, compiled by Pipelines::compile.
+struct Kernel {
+    const shaders::VariantInfo* variant = nullptr;
+    std::vector<std::uint32_t> constants;
+    hpp::raii::Pipeline pipeline = nullptr;
+};
+
 /// Compute pipelines by kernel variant and specialisation. All share one
 /// layout, so that descriptor sets stay bound from kernel to kernel:
 ///
@@ -35,9 +43,15 @@ class Pipelines {
     [[nodiscard]] hpp::PipelineLayout layout() const { return *layout_; }
 
     /// `constants[i]` is specialisation constant i; constant 0 is the
-    /// workgroup's lanes. Compiled at the first request, then kept.
-    [[nodiscard]] hpp::Pipeline get(const shaders::VariantInfo& variant,
-                                    std::span<const std::uint32_t> constants);
+    /// workgroup's lanes. The same kernel for the same request, kept as long as
+    /// this; not compiled by the request.
+    [[nodiscard]] Kernel* get(const shaders::VariantInfo& variant,
+                              std::span<const std::uint32_t> constants);
+    /// Compile those that are not compiled yet, several at once on threads of
+    /// their own. Throws what the driver refuses the first of them with.
+    void compile(std::span<Kernel* const> kernels);
+    [[nodiscard]] std::size_t known() const { return kernels_.size(); }
+    [[nodiscard]] std::size_t compiled() const;
 
     /// Write the cache file if new pipelines were compiled.
     void save_cache() { cache_.save(); }
@@ -46,12 +60,14 @@ class Pipelines {
    private:
     using Key = std::pair<const shaders::VariantInfo*, std::vector<std::uint32_t>>;
 
+    [[nodiscard]] hpp::raii::Pipeline create(const Kernel& kernel) const;
+
     const Device& device_;
     PipelineCache cache_;
     hpp::raii::DescriptorSetLayout step_layout_ = nullptr;
     hpp::raii::DescriptorSetLayout tensor_layout_ = nullptr;
     hpp::raii::PipelineLayout layout_ = nullptr;
-    std::map<Key, hpp::raii::Pipeline> pipelines_;
+    std::map<Key, Kernel> kernels_;
 };
 
 }  // namespace m4::vk

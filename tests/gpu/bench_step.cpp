@@ -97,6 +97,8 @@ int main(int argc, char** argv) {
     Engine engine(mapped, options);
     std::printf("%s, weights by %s, opened in %.0f ms\n", engine.report().device_name.c_str(),
                 engine.report().weights_import.c_str(), (wall_us() - before) / 1000);
+    while (engine.warm_up()) {
+    }
     for (const std::uint32_t rows : {1U, 4U, 8U, 64U}) {
         for (const std::uint32_t past : {16U, 512U, 2048U}) {
             if (past + rows <= engine.context_length()) {

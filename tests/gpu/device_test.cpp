@@ -25,9 +25,13 @@ std::vector<std::filesystem::path> files_in(const std::filesystem::path& folder)
 std::string compile_one(const vk::Device& device, const std::filesystem::path& folder) {
     vk::Pipelines pipelines(device, folder);
     const std::string note = pipelines.cache().note();
-    (void)pipelines.get(
+    vk::Kernel* const kernel = pipelines.get(
         shaders::find_variant(shaders::OpCode::add, shaders::Dtype::any_, shaders::Access::texel),
         std::array{32U});
+    CHECK(pipelines.known() == 1);
+    CHECK(pipelines.compiled() == 0);
+    pipelines.compile({&kernel, 1});
+    CHECK(pipelines.compiled() == 1);
     pipelines.save_cache();
     return note;
 }

@@ -188,3 +188,16 @@ TEST_CASE("long texts are tokenised apart, jobs of who left are dropped") {
     CHECK(done[1].request == 7);
     worker.forget(1);
 }
+
+TEST_CASE("an engine that nobody asks for anything warms up by itself") {
+    test::FakeOptions options;
+    options.warm_ups = 3;
+    options.warmed = std::make_shared<std::promise<std::size_t>>();
+    auto warmed = options.warmed->get_future();
+    const test::ByteText text;
+    sched::CompletionQueue completions;
+    sched::Scheduler scheduler([&] { return std::make_unique<test::FakeBackend>(options); }, text,
+                               {}, completions);
+    REQUIRE(warmed.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+    CHECK(warmed.get() == 0);
+}

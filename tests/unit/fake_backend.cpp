@@ -144,6 +144,20 @@ std::unique_ptr<engine::Sequence> FakeBackend::create_sequence(std::uint32_t cap
     return std::make_unique<FakeSequence>(*this, capacity);
 }
 
+bool FakeBackend::warm_up() {
+    if (lost_) {
+        throw engine::DeviceError("the fake device is lost");
+    }
+    if (options_.warm_ups > 0 && --options_.warm_ups > 0) {
+        return true;
+    }
+    if (options_.warmed) {
+        options_.warmed->set_value(steps_.size());
+        options_.warmed = nullptr;
+    }
+    return false;
+}
+
 std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks) {
     if (options_.gate) {
         options_.gate->pass();

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -87,6 +88,8 @@ struct FakeOptions {
     std::uint32_t pool_tokens = 4096;
     Rule rule = next_letter;
     std::shared_ptr<Gate> gate;
+    std::uint32_t warm_ups = 0;                         ///< before there is nothing left to prepare
+    std::shared_ptr<std::promise<std::size_t>> warmed;  ///< by the last: steps until then
 };
 
 class FakeBackend final : public sched::Backend {
@@ -102,6 +105,7 @@ class FakeBackend final : public sched::Backend {
     [[nodiscard]] std::uint64_t kv_used_bytes() const override { return used_tokens_; }
     /// Throws std::logic_error where the scheduler breaks the engine's contract.
     [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks) override;
+    bool warm_up() override;
 
     /// The next step throws DeviceError. Any thread.
     void lose() { lost_ = true; }

@@ -223,6 +223,19 @@ TEST_CASE("the loss of the device ends everything that runs") {
     CHECK(bench.only<Failure>(bench.ask(3, sched::CreateSession{})).code == M4_E_GPU_LOST);
 }
 
+TEST_CASE("who warms up may find the device lost") {
+    FakeOptions options;
+    options.warm_ups = 2;
+    Bench bench(options);
+    CHECK(bench.core.warm_up());
+    const auto session = bench.session(1, "abc");
+    bench.backend.lose();
+    CHECK(!bench.core.warm_up());
+    CHECK(bench.core.completions().size() == 1);
+    CHECK(bench.only<Failure>(bench.generate(1, session, 1)).code == M4_E_GPU_LOST);
+    CHECK(!bench.core.warm_up());
+}
+
 TEST_CASE("a lost image ends what computes, and what only looks goes on") {
     Bench bench;
     const auto session = bench.session(1, "abc");
