@@ -67,15 +67,12 @@ DECLARE_EVENT_CLASS(m4_chunk,
 );
 
 /* A payload chunk was hashed: while loading, and while re-hashing. */
-DEFINE_EVENT(m4_chunk, m4_chunk_verify,
-	TP_PROTO(const struct m4_generation *gen, u32 chunk, int rc),
-	TP_ARGS(gen, chunk, rc)
-);
-
-DEFINE_EVENT(m4_chunk, m4_scrub,
-	TP_PROTO(const struct m4_generation *gen, u32 chunk, int rc),
-	TP_ARGS(gen, chunk, rc)
-);
+#define M4_CHUNK_EVENT(_event)						\
+DEFINE_EVENT(m4_chunk, _event,						\
+	TP_PROTO(const struct m4_generation *gen, u32 chunk, int rc),	\
+	TP_ARGS(gen, chunk, rc))
+M4_CHUNK_EVENT(m4_chunk_verify);
+M4_CHUNK_EVENT(m4_scrub);
 
 DECLARE_EVENT_CLASS(m4_window,
 	TP_PROTO(const struct m4_generation *gen, u64 offset, u64 bytes),
@@ -96,26 +93,14 @@ DECLARE_EVENT_CLASS(m4_window,
 		  __entry->generation, __entry->offset, __entry->bytes)
 );
 
-/* The whole node, as one who opened it may map it. */
-DEFINE_EVENT(m4_window, m4_open,
-	TP_PROTO(const struct m4_generation *gen, u64 offset, u64 bytes),
-	TP_ARGS(gen, offset, bytes)
-);
-
-DEFINE_EVENT(m4_window, m4_mmap,
-	TP_PROTO(const struct m4_generation *gen, u64 offset, u64 bytes),
-	TP_ARGS(gen, offset, bytes)
-);
-
-DEFINE_EVENT(m4_window, m4_export,
-	TP_PROTO(const struct m4_generation *gen, u64 offset, u64 bytes),
-	TP_ARGS(gen, offset, bytes)
-);
-
-DEFINE_EVENT(m4_window, m4_revoke,
-	TP_PROTO(const struct m4_generation *gen, u64 offset, u64 bytes),
-	TP_ARGS(gen, offset, bytes)
-);
+#define M4_WINDOW_EVENT(_event)						\
+DEFINE_EVENT(m4_window, _event,						\
+	TP_PROTO(const struct m4_generation *gen, u64 offset, u64 bytes), \
+	TP_ARGS(gen, offset, bytes))
+M4_WINDOW_EVENT(m4_open); /* the whole node, as one who opened it may map it */
+M4_WINDOW_EVENT(m4_mmap);
+M4_WINDOW_EVENT(m4_export);
+M4_WINDOW_EVENT(m4_revoke);
 
 TRACE_EVENT(m4_dma_map,
 	TP_PROTO(const struct m4_generation *gen, struct device *dev, u64 bytes,
