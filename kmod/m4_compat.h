@@ -42,13 +42,9 @@ static inline void m4_vm_flags_mod(struct vm_area_struct *vma,
  */
 static inline bool m4_dma_translated(struct device *dev)
 {
-#ifdef CONFIG_IOMMU_API
 	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
 
 	return domain && iommu_is_dma_domain(domain);
-#else
-	return false;
-#endif
 }
 
 /* the namespace is a string from 6.13 on */
