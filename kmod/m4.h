@@ -44,6 +44,7 @@
 #include <linux/m4.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/notifier.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/workqueue.h>
@@ -71,7 +72,13 @@ enum m4_state {
 	M4_STATE_REVOKED, /* nothing is current: it was taken back */
 };
 
-struct m4_anchor; /* a trusted certificate; m4_keys.c */
+/* A trusted certificate; m4_keys.c. */
+struct m4_anchor {
+	struct key *ring; /* of `key` alone */
+	struct key *key;
+	const char *name; /* the key's: its subject and identifier */
+	bool development;
+};
 
 struct m4_generation {
 	struct kref ref;
@@ -88,16 +95,11 @@ struct m4_generation {
 	u8 digest[M4_IMAGE_DIGEST_BYTES]; /* of the image, apart from it */
 };
 
-/* Chunks hashed of those to hash; total 0 while nothing is under way. */
-struct m4_progress {
-	atomic_t done;
-	u32 total;
-};
-
 /* Hashes the payload of one generation at a time; m4_hash.c. */
 struct m4_hasher {
 	struct m4_generation *gen;
-	struct m4_progress *progress;
+	atomic_t done; /* chunks that were good */
+	u32 total; /* of so many; 0: nothing is queued or running */
 	u32 worker_count;
 	u32 turn; /* the worker to wake next */
 	spinlock_t lock; /* the four below */
@@ -117,11 +119,9 @@ struct m4_scrub {
 	u64 idle_number; /* the generation that it looks at next, */
 	u32 idle_index; /* and the chunk, counted as the node's are */
 	struct work_struct pass_work;
-	struct m4_hasher hasher; /* the pass's */
-	struct m4_progress progress;
+	struct m4_hasher hasher; /* the pass's; its total: under image->lock */
 	/* under image->lock: */
 	u32 period_s;
-	bool passing; /* a pass is queued or running */
 	u64 passes; /* asked for and ended */
 	u64 errors; /* chunks found altered */
 };
@@ -130,8 +130,7 @@ struct m4_image {
 	char name[M4_IMAGE_NAME_BYTES];
 	struct device *dev; /* class m4; set before any request gets through */
 	struct work_struct load_work;
-	struct m4_hasher load_hasher;
-	struct m4_progress load_progress;
+	struct m4_hasher load_hasher; /* its total: under lock */
 	struct m4_scrub scrub;
 	atomic64_t pinned_bytes; /* of all generations, loading ones too */
 	atomic_t mappings; /* virtual memory areas, all generations */
@@ -139,7 +138,6 @@ struct m4_image {
 
 	struct mutex lock; /* all below */
 	enum m4_state state;
-	bool loading; /* a load is queued or running */
 	bool stopping; /* nothing is started any more */
 	struct m4_generation *current_gen; /* set while READY, UPDATING */
 	struct list_head generations; /* alive and verified, oldest first */
@@ -151,10 +149,9 @@ struct m4_image {
 
 /* m4_main.c */
 extern struct workqueue_struct *m4_wq; /* unbound; loads and hashing */
+extern struct vfsmount *m4_mount; /* the private file system */
 /* The image behind a device number, or NULL. */
 struct m4_image *m4_image_at(unsigned int minor);
-/* A new inode of the private file system, or NULL. */
-struct inode *m4_private_inode(void);
 
 /* m4_keys.c */
 int m4_keys_init(void);
@@ -167,8 +164,6 @@ bool m4_keys_empty(void);
  */
 int m4_keys_verify(const void *bytes, size_t count, const void *sig,
 		   size_t sig_count, const struct m4_anchor **out);
-const char *m4_anchor_name(const struct m4_anchor *anchor);
-bool m4_anchor_development(const struct m4_anchor *anchor);
 
 /* m4_image.c */
 extern const char *const m4_state_names[];
@@ -192,24 +187,18 @@ int m4_image_raise_floor(struct m4_image *image, u64 floor);
 bool m4_image_in_memory(struct m4_image *image);
 /* Takes a generation off the list, if it is there; by its last put. */
 void m4_image_forget(struct m4_generation *gen);
-/*
- * Takes back what was served: not current, not mapped, not mappable. Sleeps.
- * True where this call did it, false where it was revoked already.
+/* Takes back what was served, because of `what`: not current, not mapped, not
+ * mappable. Sleeps.
  */
-bool m4_image_revoke(struct m4_generation *gen, const char *why);
-static inline bool m4_image_stopping(struct m4_image *image)
-{
-	return READ_ONCE(image->stopping);
-}
+void m4_image_revoke(struct m4_generation *gen, const char *what, int rc);
 
 /* m4_load.c */
 /*
  * Reads, checks and pins the image's files; sleeps for as long as the files
- * take. 0 and a reference in *out, or a negative errno with the place and
- * reason in `text`.
+ * take. A reference, or ERR_PTR with the place and reason in `text`.
  */
-int m4_load(struct m4_image *image, struct m4_generation **out,
-	    char text[M4_ERROR_BYTES]);
+struct m4_generation *m4_load(struct m4_image *image,
+			      char text[M4_ERROR_BYTES]);
 
 /* m4_hash.c */
 int m4_hash_init(void);
@@ -217,14 +206,14 @@ void m4_hash_exit(void);
 /* m4_sha256_fn; ctx is not used. Sleeps now and then. */
 int m4_hash_pair(void *ctx, const void *a, u64 a_bytes, const void *b,
 		 u64 b_bytes, u8 *out);
-/* Payload chunk `chunk` against its leaf: 0, -EBADMSG, what SHA-256 gave. */
-int m4_hash_chunk(const struct m4_generation *gen, u32 chunk);
-/* The manifest against the digest kept apart from it; likewise. */
-int m4_hash_manifest(const struct m4_generation *gen);
+/*
+ * Chunk `index` of the node's bytes against its leaf or, for 0, the manifest
+ * against the digest kept apart from it: 0, -EBADMSG, what SHA-256 gave.
+ */
+int m4_hash_chunk(const struct m4_generation *gen, u32 index);
 /* Once, before the first m4_hasher_begin. */
 void m4_hasher_setup(struct m4_hasher *h);
-void m4_hasher_begin(struct m4_hasher *h, struct m4_generation *gen,
-		     struct m4_progress *progress);
+void m4_hasher_begin(struct m4_hasher *h, struct m4_generation *gen);
 /* Chunks below `offered` may be hashed now. False: a chunk was bad, or the
  * image is stopping; no use to offer more.
  */
@@ -240,18 +229,11 @@ struct m4_generation *m4_generation_alloc(struct m4_image *image);
 void m4_generation_put(struct m4_generation *gen);
 /* Pins `chunks` payload folios, with content undefined. 0 or -ENOMEM. */
 int m4_generation_pin_payload(struct m4_generation *gen, u32 chunks);
-/* Gives the finished generation its inode. 0 or -ENOMEM. */
-int m4_generation_seal(struct m4_generation *gen);
 /* Chunk `index` of the node's bytes (0: manifest), or NULL past the end. */
 struct folio *m4_generation_folio(struct m4_generation *gen, pgoff_t index);
 static inline u64 m4_generation_bytes(const struct m4_generation *gen)
 {
 	return (1ULL + gen->payload_count) * M4_IMAGE_CHUNK_BYTES;
-}
-
-static inline bool m4_generation_revoked(const struct m4_generation *gen)
-{
-	return READ_ONCE(gen->revoked);
 }
 
 /* m4_map.c */
@@ -267,29 +249,21 @@ void m4_scrub_stop(struct m4_image *image);
 void m4_scrub_wake(struct m4_image *image);
 /* Starts a whole pass. -EBUSY while one runs, -ENODATA with nothing to hash. */
 int m4_scrub_request(struct m4_image *image);
-/* 0: never. */
-void m4_scrub_set_period(struct m4_image *image, u32 seconds);
+/* 0: never. Returns 0. */
+int m4_scrub_set_period(struct m4_image *image, u32 seconds);
 
 /* m4_control.c */
 extern const struct file_operations m4_control_ops;
 
 /* m4_export.c */
-#if IS_ENABLED(CONFIG_DMA_SHARED_BUFFER)
 /* `bytes` from `offset` of the node, both checked, as a new dma-buf's file
- * with a reference of its own to the generation; ERR_PTR.
+ * with a reference of its own to the generation; ERR_PTR. Is not there in a
+ * kernel without dma-buf.
  */
 struct file *m4_export_window(struct m4_generation *gen, u64 offset, u64 bytes);
-#else
-static inline struct file *m4_export_window(struct m4_generation *gen,
-					    u64 offset, u64 bytes)
-{
-	return ERR_PTR(-EOPNOTSUPP);
-}
-#endif
 
 /* m4_pm.c */
-int m4_pm_init(void);
-void m4_pm_exit(void);
+extern struct notifier_block m4_pm_block;
 /* No load may start. Under image->lock. */
 bool m4_hibernating(void);
 

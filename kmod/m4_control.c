@@ -46,8 +46,10 @@ static struct file *m4_export_file(struct file *image,
 	if (check_add_overflow(e->offset, e->bytes, &end) ||
 	    end > m4_generation_bytes(gen))
 		return ERR_PTR(-ERANGE);
-	if (m4_generation_revoked(gen))
+	if (READ_ONCE(gen->revoked))
 		return ERR_PTR(-ESTALE);
+	if (!IS_ENABLED(CONFIG_DMA_SHARED_BUFFER))
+		return ERR_PTR(-EOPNOTSUPP);
 	return m4_export_window(gen, e->offset, e->bytes);
 }
 
@@ -68,23 +70,17 @@ static long m4_control_export(struct m4_export __user *u)
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0) {
-		rc = fd;
-		goto err_file;
-	}
 	/* told before it exists: once it does, nothing may fail any more */
-	if (put_user(fd, &u->dmabuf_fd)) {
-		rc = -EFAULT;
-		goto err_fd;
+	if (fd >= 0 && put_user(fd, &u->dmabuf_fd)) {
+		put_unused_fd(fd);
+		fd = -EFAULT;
+	}
+	if (fd < 0) {
+		fput(file);
+		return fd;
 	}
 	fd_install(fd, file);
 	return 0;
-
-err_fd:
-	put_unused_fd(fd);
-err_file:
-	fput(file);
-	return rc;
 }
 
 static long m4_control_ioctl(struct file *file, unsigned int cmd,

@@ -70,7 +70,7 @@ static struct sg_table *m4_window_map(struct dma_buf_attachment *attach,
 	struct sg_table *sgt;
 	int rc;
 
-	if (m4_generation_revoked(window->gen))
+	if (READ_ONCE(window->gen->revoked))
 		return ERR_PTR(-ESTALE);
 	sgt = kzalloc(sizeof(*sgt), GFP_KERNEL);
 	if (!sgt)

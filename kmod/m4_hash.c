@@ -24,12 +24,10 @@ static struct crypto_shash *m4_tfm; /* no state of its own: shared by all */
 
 int __init m4_hash_init(void)
 {
-	struct crypto_shash *tfm = crypto_alloc_shash("sha256", 0, 0);
-
-	if (IS_ERR(tfm))
-		return PTR_ERR(tfm);
-	m4_tfm = tfm;
-	return 0;
+	m4_tfm = crypto_alloc_shash("sha256", 0, 0);
+	if (IS_ERR(m4_tfm))
+		pr_err("m4: no SHA-256 (%ld)\n", PTR_ERR(m4_tfm));
+	return PTR_ERR_OR_ZERO(m4_tfm);
 }
 
 void m4_hash_exit(void)
@@ -70,7 +68,7 @@ int m4_hash_pair(void *ctx, const void *a, u64 a_bytes, const void *b,
 	return rc;
 }
 
-int m4_hash_chunk(const struct m4_generation *gen, u32 chunk)
+static int hash_payload(const struct m4_generation *gen, u32 chunk)
 {
 	const struct m4_manifest *m = &gen->manifest;
 	u8 digest[M4_IMAGE_DIGEST_BYTES];
@@ -81,10 +79,14 @@ int m4_hash_chunk(const struct m4_generation *gen, u32 chunk)
 			  digest);
 	if (!rc && memcmp(digest, m4_manifest_leaf(m, chunk), sizeof(digest)))
 		rc = -EBADMSG;
+	if (gen->number)
+		trace_m4_scrub(gen, chunk, rc);
+	else
+		trace_m4_chunk_verify(gen, chunk, rc);
 	return rc;
 }
 
-int m4_hash_manifest(const struct m4_generation *gen)
+static int hash_manifest(const struct m4_generation *gen)
 {
 	const u8 *bytes = folio_address(gen->manifest_folio);
 	u64 end = gen->manifest.manifest_bytes;
@@ -102,11 +104,16 @@ int m4_hash_manifest(const struct m4_generation *gen)
 	return 0;
 }
 
+int m4_hash_chunk(const struct m4_generation *gen, u32 index)
+{
+	return index ? hash_payload(gen, index - 1) : hash_manifest(gen);
+}
+
 static u32 take_chunk(struct m4_hasher *h)
 {
 	u32 chunk = NO_CHUNK;
 
-	if (m4_image_stopping(h->gen->image))
+	if (READ_ONCE(h->gen->image->stopping))
 		return NO_CHUNK;
 	spin_lock(&h->lock);
 	if (h->next < h->offered && h->next < h->bad)
@@ -122,14 +129,10 @@ static void hash_work(struct work_struct *work)
 	u32 chunk;
 
 	while ((chunk = take_chunk(h)) != NO_CHUNK) {
-		int rc = m4_hash_chunk(h->gen, chunk);
+		int rc = hash_payload(h->gen, chunk);
 
-		if (h->gen->number)
-			trace_m4_scrub(h->gen, chunk, rc);
-		else
-			trace_m4_chunk_verify(h->gen, chunk, rc);
 		if (!rc) {
-			atomic_inc(&h->progress->done);
+			atomic_inc(&h->done);
 			continue;
 		}
 		spin_lock(&h->lock);
@@ -152,11 +155,9 @@ void m4_hasher_setup(struct m4_hasher *h)
 	}
 }
 
-void m4_hasher_begin(struct m4_hasher *h, struct m4_generation *gen,
-		     struct m4_progress *progress)
+void m4_hasher_begin(struct m4_hasher *h, struct m4_generation *gen)
 {
 	h->gen = gen;
-	h->progress = progress;
 	h->worker_count = min_t(u32, num_online_cpus(), M4_HASH_WORKERS_MAX);
 	h->turn = 0;
 	h->offered = 0;
@@ -178,7 +179,7 @@ bool m4_hasher_offer(struct m4_hasher *h, u32 offered)
 	while (wake--)
 		queue_work(m4_wq,
 			   &h->workers[h->turn++ % h->worker_count].work);
-	return useful && !m4_image_stopping(h->gen->image);
+	return useful && !READ_ONCE(h->gen->image->stopping);
 }
 
 int m4_hasher_end(struct m4_hasher *h, u32 *bad)

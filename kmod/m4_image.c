@@ -26,13 +26,6 @@ static void m4_image_changed(struct m4_image *image)
 	kobject_uevent(&image->dev->kobj, KOBJ_CHANGE);
 }
 
-static void m4_image_loaded(struct m4_image *image)
-{
-	lockdep_assert_held(&image->lock);
-	image->loading = false;
-	WRITE_ONCE(image->load_progress.total, 0);
-}
-
 /*
  * What comes to be served takes the place of what was, whose memory is free
  * again, where nobody else holds it, before the state is `ready`.
@@ -57,7 +50,7 @@ static int m4_image_publish(struct m4_image *image, struct m4_generation *gen)
 	if (old)
 		m4_generation_put(old);
 	mutex_lock(&image->lock);
-	m4_image_loaded(image);
+	image->load_hasher.total = 0;
 	if (image->current_gen == gen) { /* not revoked in between */
 		image->state = M4_STATE_READY;
 		image->error[0] = '\0';
@@ -70,7 +63,7 @@ static void m4_image_refuse(struct m4_image *image, const char *text)
 {
 	mutex_lock(&image->lock);
 	image->state = image->current_gen ? M4_STATE_READY : M4_STATE_ERROR;
-	m4_image_loaded(image);
+	image->load_hasher.total = 0;
 	strscpy(image->error, text, sizeof(image->error));
 	mutex_unlock(&image->lock);
 	dev_err(image->dev, "refused: %s\n", text);
@@ -80,20 +73,19 @@ static void m4_image_load_work(struct work_struct *work)
 {
 	struct m4_image *image =
 		container_of(work, struct m4_image, load_work);
-	struct m4_generation *gen = NULL;
 	char text[M4_ERROR_BYTES] = "";
 	u64 begin = ktime_get_ns();
-	int rc = m4_load(image, &gen, text);
+	struct m4_generation *gen = m4_load(image, text);
+	int rc = PTR_ERR_OR_ZERO(gen);
 
-	trace_m4_load(image, gen ? m4_generation_bytes(gen) : 0,
+	trace_m4_load(image, rc ? 0 : m4_generation_bytes(gen),
 		      ktime_get_ns() - begin, rc);
 	if (!rc) {
 		/* read while it cannot go yet */
 		dev_info(image->dev, "version %s, %llu bytes, signed by %s%s\n",
 			 gen->manifest.header->version,
-			 m4_generation_bytes(gen), m4_anchor_name(gen->signer),
-			 m4_anchor_development(gen->signer) ?
-				 " (development)" : "");
+			 m4_generation_bytes(gen), gen->signer->name,
+			 gen->signer->development ? " (development)" : "");
 		rc = m4_image_publish(image, gen);
 		if (rc) {
 			m4_generation_put(gen);
@@ -113,16 +105,15 @@ int m4_image_request_load(struct m4_image *image)
 	mutex_lock(&image->lock);
 	if (image->stopping)
 		rc = -ENODEV;
-	else if (image->loading || m4_hibernating() ||
+	else if (image->load_hasher.total || m4_hibernating() ||
 		 image->generation_count >= M4_GENERATIONS_MAX)
 		rc = -EBUSY;
 	if (!rc) {
-		image->loading = true;
 		image->state = image->current_gen ? M4_STATE_UPDATING :
 						    M4_STATE_LOADING;
 		image->error[0] = '\0';
-		atomic_set(&image->load_progress.done, 0);
-		WRITE_ONCE(image->load_progress.total, 1);
+		atomic_set(&image->load_hasher.done, 0);
+		image->load_hasher.total = 1; /* until the manifest tells */
 		/* under the lock: once stopping is set, nothing is queued */
 		queue_work(m4_wq, &image->load_work);
 	}
@@ -132,11 +123,14 @@ int m4_image_request_load(struct m4_image *image)
 	return rc;
 }
 
-bool m4_image_revoke(struct m4_generation *gen, const char *why)
+void m4_image_revoke(struct m4_generation *gen, const char *what, int rc)
 {
 	struct m4_image *image = gen->image;
+	char why[M4_ERROR_BYTES];
 	bool first, current_one;
 
+	snprintf(why, sizeof(why), "generation %llu: %s (%d)", gen->number,
+		 what, rc);
 	mutex_lock(&image->lock);
 	first = !gen->revoked;
 	current_one = image->current_gen == gen;
@@ -150,14 +144,13 @@ bool m4_image_revoke(struct m4_generation *gen, const char *why)
 	}
 	mutex_unlock(&image->lock);
 	if (!first)
-		return false;
+		return;
 	m4_unmap(gen);
 	trace_m4_revoke(gen, 0, m4_generation_bytes(gen));
 	dev_crit(image->dev, "revoked: %s\n", why);
 	if (current_one)
 		m4_generation_put(gen); /* the caller has its own */
 	m4_image_changed(image);
-	return true;
 }
 
 struct m4_generation *m4_image_get_current(struct m4_image *image)
@@ -177,7 +170,7 @@ bool m4_image_in_memory(struct m4_image *image)
 	bool held;
 
 	mutex_lock(&image->lock);
-	held = image->loading || atomic64_read(&image->pinned_bytes);
+	held = image->load_hasher.total || atomic64_read(&image->pinned_bytes);
 	mutex_unlock(&image->lock);
 	return held;
 }

@@ -27,12 +27,6 @@ struct m4_cert {
 #define RING_PERM (KEY_POS_ALL & ~KEY_POS_SETATTR)
 #define SHOWN_PERM (RING_PERM | KEY_USR_VIEW | KEY_USR_READ)
 
-struct m4_anchor {
-	struct key *ring; /* of `key` alone */
-	struct key *key;
-	bool development;
-};
-
 static struct key *m4_keyring;
 static struct m4_anchor m4_anchors[M4_CERT_COUNT + 1];
 static u32 m4_anchor_count;
@@ -53,25 +47,23 @@ static int __init m4_anchor_add(const struct m4_cert *cert)
 
 	if (IS_ERR(ring))
 		return PTR_ERR(ring);
+	anchor->ring = ring;
+	m4_anchor_count++; /* m4_keys_exit takes it from here */
 	key = key_create_or_update(make_key_ref(ring, true), "asymmetric",
 				   NULL, cert->bytes, cert->count, SHOWN_PERM,
 				   KEY_ALLOC_NOT_IN_QUOTA | KEY_ALLOC_BUILT_IN);
-	if (IS_ERR(key)) {
-		key_put(ring);
+	if (IS_ERR(key))
 		return PTR_ERR(key);
-	}
-	anchor->ring = ring;
 	anchor->key = key_ref_to_ptr(key);
+	anchor->name = anchor->key->description;
 	anchor->development = cert->development;
-	m4_anchor_count++;
 	rc = key_link(m4_keyring, anchor->key);
 	if (rc)
 		return rc;
 	if (anchor->development)
-		pr_warn("m4: trusts a development key, %s\n",
-			m4_anchor_name(anchor));
+		pr_warn("m4: trusts a development key, %s\n", anchor->name);
 	else
-		pr_info("m4: trusts %s\n", m4_anchor_name(anchor));
+		pr_info("m4: trusts %s\n", anchor->name);
 	return 0;
 }
 
@@ -89,7 +81,6 @@ int __init m4_keys_init(void)
 		if (rc) {
 			pr_err("m4: built-in certificate %zu cannot be used (%d)\n",
 			       cert - m4_certs, rc);
-			m4_keys_exit();
 			return rc;
 		}
 	}
@@ -140,14 +131,4 @@ int m4_keys_verify(const void *bytes, size_t count, const void *sig,
 			rc = one; /* tells more than "not by this one" */
 	}
 	return rc;
-}
-
-const char *m4_anchor_name(const struct m4_anchor *anchor)
-{
-	return anchor->key->description;
-}
-
-bool m4_anchor_development(const struct m4_anchor *anchor)
-{
-	return anchor->development;
 }

@@ -19,11 +19,13 @@
 #define SIGNATURE_NAME M4_IMAGE_MANIFEST_NAME ".p7s"
 #define SIGNATURE_MAX_BYTES (64UL << 10)
 #define FILE_NAME_BYTES 64
+#define END_BYTES 64 /* read once more, to see what follows them */
 #define RESERVE_SHIFT 4 /* a sixteenth of memory stays free of images */
 
 struct m4_loader {
 	struct m4_image *image;
 	struct m4_generation *gen;
+	char segment[FILE_NAME_BYTES / 2]; /* the file of one */
 	char *text; /* M4_ERROR_BYTES; why and where */
 };
 
@@ -142,6 +144,7 @@ static int load_manifest(struct m4_loader *l)
 	if (rc)
 		return refuse(l, rc, "manifest: %s: %s, entry %llu, byte %llu",
 			      err.where, err.what, err.index, err.offset);
+	memcpy(l->gen->digest, m->digest, sizeof(l->gen->digest));
 	return check_identity(l);
 }
 
@@ -152,6 +155,9 @@ static int pin_payload(struct m4_loader *l)
 	s64 room = si_mem_available();
 	int rc;
 
+	mutex_lock(&l->image->lock);
+	l->image->load_hasher.total = m->chunk_count;
+	mutex_unlock(&l->image->lock);
 	room -= totalram_pages() >> RESERVE_SHIFT;
 	if (room < (s64)(m->payload_bytes >> PAGE_SHIFT))
 		return refuse(l, -ENOMEM,
@@ -164,84 +170,69 @@ static int pin_payload(struct m4_loader *l)
 	return 0;
 }
 
-/* Payload chunk `chunk`, found in `file` at `offset`. */
-static int read_chunk(struct m4_loader *l, u32 chunk, const char *file,
-		      size_t offset)
-{
-	ssize_t count = read_file(l, file,
-				  folio_address(l->gen->payload[chunk]),
-				  M4_CHUNK_BYTES, offset);
-
-	if (count < 0)
-		return refuse(l, count, "%s: cannot be read at byte %zu", file,
-			      offset);
-	if (count != M4_CHUNK_BYTES)
-		return refuse(l, -EINVAL, "%s: ends at byte %zu", file,
-			      offset + count);
-	return 0;
-}
-
-/* Whether `file`, read up to its segment's end, ends there. One byte more is
- * asked for together with some that are there: the loader says nothing then.
+/* The `bytes` of `file` at `offset`, no fewer and, where there is room for one
+ * more in `to`, none behind them.
  */
-static int check_end(struct m4_loader *l, const char *file, u64 bytes)
+static int read_part(struct m4_loader *l, const char *file, void *to,
+		     size_t room, u32 bytes, u64 offset)
 {
-	const size_t tail = 64;
-	u8 *buf = kmalloc(tail + 1, GFP_KERNEL);
-	ssize_t count;
+	ssize_t count = read_file(l, file, to, room, offset);
 
-	if (!buf)
-		return refuse(l, -ENOMEM, "%s: no memory", file);
-	count = read_file(l, file, buf, tail + 1, bytes - tail);
-	kfree(buf);
 	if (count < 0)
-		return refuse(l, count, "%s: cannot be read at its end", file);
-	if (count != tail)
+		return refuse(l, count, "%s: cannot be read at byte %llu", file,
+			      offset);
+	if (count < bytes)
+		return refuse(l, -EINVAL, "%s: ends at byte %llu", file,
+			      offset + count);
+	if (count > bytes)
 		return refuse(l, -EINVAL, "%s: does not end at byte %llu", file,
-			      bytes);
+			      offset + bytes);
 	return 0;
 }
 
-static void segment_file(u32 index, char file[FILE_NAME_BYTES / 2])
+static const char *segment_file(struct m4_loader *l, u32 index)
 {
-	snprintf(file, FILE_NAME_BYTES / 2, M4_IMAGE_SEGMENT_FORMAT, index);
+	snprintf(l->segment, sizeof(l->segment), M4_IMAGE_SEGMENT_FORMAT,
+		 index);
+	return l->segment;
 }
 
 /* 1: enough, a chunk was bad or the image is stopping. */
 static int read_segment(struct m4_loader *l, struct m4_hasher *h, u32 index)
 {
+	const char *file = segment_file(l, index);
+	u8 tail[END_BYTES + 1];
 	const struct m4_image_segment *s = &l->gen->manifest.segments[index];
 	u64 bytes = le64_to_cpu(s->bytes);
 	u32 chunk = le64_to_cpu(s->payload_offset) >> M4_IMAGE_LOG2_CHUNK;
-	char file[FILE_NAME_BYTES / 2];
 	u64 offset;
 	int rc;
 
-	segment_file(index, file);
 	for (offset = 0; offset < bytes; offset += M4_CHUNK_BYTES) {
-		rc = read_chunk(l, chunk, file, offset);
+		rc = read_part(l, file, folio_address(l->gen->payload[chunk]),
+			       M4_CHUNK_BYTES, M4_CHUNK_BYTES, offset);
 		if (rc)
 			return rc;
 		if (!m4_hasher_offer(h, ++chunk))
 			return 1;
 		cond_resched();
 	}
-	return check_end(l, file, bytes);
+	/* past the end alone the loader would speak of a missing file */
+	return read_part(l, file, tail, sizeof(tail), END_BYTES,
+			 bytes - END_BYTES);
 }
 
 static int refuse_chunk(struct m4_loader *l, int rc, u32 chunk)
 {
 	const struct m4_image_segment *s = l->gen->manifest.segments;
 	u64 offset = (u64)chunk << M4_IMAGE_LOG2_CHUNK;
-	char file[FILE_NAME_BYTES / 2];
 	u32 index = 0;
 
 	while (offset >= le64_to_cpu(s[index].bytes))
 		offset -= le64_to_cpu(s[index++].bytes);
-	segment_file(index, file);
 	return refuse(l, rc, "payload: chunk %u: %s (%s at byte %llu)", chunk,
 		      rc == -EBADMSG ? "digest does not match" : "no digest",
-		      file, offset);
+		      segment_file(l, index), offset);
 }
 
 static int load_payload(struct m4_loader *l)
@@ -250,11 +241,11 @@ static int load_payload(struct m4_loader *l)
 	u32 i, bad;
 	int rc, read_rc = 0;
 
-	m4_hasher_begin(h, l->gen, &l->image->load_progress);
+	m4_hasher_begin(h, l->gen);
 	for (i = 0; !read_rc && i < l->gen->manifest.segment_count; i++)
 		read_rc = read_segment(l, h, i);
 	rc = m4_hasher_end(h, &bad);
-	if (m4_image_stopping(l->image))
+	if (READ_ONCE(l->image->stopping))
 		return refuse(l, -EINTR, "the module is being unloaded");
 	/* what is bad lies before what could not be read */
 	if (rc)
@@ -262,39 +253,22 @@ static int load_payload(struct m4_loader *l)
 	return read_rc;
 }
 
-static int load_generation(struct m4_loader *l)
-{
-	int rc;
-
-	rc = load_manifest(l);
-	if (rc)
-		return rc;
-	WRITE_ONCE(l->image->load_progress.total, l->gen->manifest.chunk_count);
-	rc = pin_payload(l);
-	if (rc)
-		return rc;
-	rc = load_payload(l);
-	if (rc)
-		return rc;
-	rc = m4_generation_seal(l->gen);
-	if (rc)
-		return refuse(l, rc, "no inode for the mappings");
-	return 0;
-}
-
-int m4_load(struct m4_image *image, struct m4_generation **out,
-	    char text[M4_ERROR_BYTES])
+struct m4_generation *m4_load(struct m4_image *image,
+			      char text[M4_ERROR_BYTES])
 {
 	struct m4_loader l = { .image = image, .text = text };
 	int rc;
 
 	l.gen = m4_generation_alloc(image);
 	if (!l.gen)
-		return refuse(&l, -ENOMEM, "manifest: no huge page");
-	rc = load_generation(&l);
-	if (rc)
-		m4_generation_put(l.gen);
-	else
-		*out = l.gen;
-	return rc;
+		return ERR_PTR(refuse(&l, -ENOMEM, "manifest: no huge page"));
+	rc = load_manifest(&l);
+	if (!rc)
+		rc = pin_payload(&l);
+	if (!rc)
+		rc = load_payload(&l);
+	if (!rc)
+		return l.gen;
+	m4_generation_put(l.gen);
+	return ERR_PTR(rc);
 }

@@ -8,13 +8,13 @@
  * all that is set up: no file is open while that can still fail.
  */
 #include <linux/cdev.h>
-#include <linux/ctype.h>
 #include <linux/err.h>
 #include <linux/fs_context.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pseudo_fs.h>
 #include <linux/slab.h>
+#include <linux/suspend.h>
 
 #include "m4.h"
 #include "m4_compat.h"
@@ -41,15 +41,14 @@ MODULE_PARM_DESC(scrub_period_s, "Seconds of one idle re-hash; 0: never");
 
 struct workqueue_struct *m4_wq;
 
-static struct vfsmount *m4_mount;
+struct vfsmount *m4_mount;
+
 static dev_t m4_devt;
 static struct class *m4_class;
 static struct m4_image *m4_images[M4_IMAGES_MAX];
 static u32 m4_image_count;
-static struct cdev *m4_image_cdev;
-static struct cdev *m4_control_cdev;
+static struct cdev *m4_cdev;
 static struct device *m4_control;
-static bool m4_pm_registered;
 
 struct m4_image *m4_image_at(unsigned int minor)
 {
@@ -69,13 +68,6 @@ static struct file_system_type m4_fs_type = {
 	.init_fs_context = m4_fs_init_context,
 	.kill_sb = kill_anon_super,
 };
-
-struct inode *m4_private_inode(void)
-{
-	struct inode *inode = alloc_anon_inode(m4_mount->mnt_sb);
-
-	return IS_ERR(inode) ? NULL : inode;
-}
 
 static char *m4_devnode(M4_CLASS_DEVICE *dev, umode_t *mode)
 {
@@ -106,48 +98,13 @@ static int m4_uevent(M4_CLASS_DEVICE *dev, struct kobj_uevent_env *env)
 	return rc;
 }
 
-static int __init m4_class_init(void)
-{
-	struct class *class = m4_class_create("m4");
-
-	if (IS_ERR(class))
-		return PTR_ERR(class);
-	class->devnode = m4_devnode;
-	class->dev_uevent = m4_uevent;
-	m4_class = class;
-	return 0;
-}
-
-static struct cdev __init *m4_cdev(const struct file_operations *ops,
-				   unsigned int minor, unsigned int count)
-{
-	struct cdev *cdev = cdev_alloc();
-	int rc;
-
-	if (!cdev)
-		return ERR_PTR(-ENOMEM);
-	cdev->owner = THIS_MODULE;
-	cdev->ops = ops;
-	rc = cdev_add(cdev, m4_devt + minor, count);
-	if (rc) {
-		cdev_del(cdev);
-		return ERR_PTR(rc);
-	}
-	return cdev;
-}
-
 /* As docs/image-format.md has it, and not the control device's. */
 static bool __init m4_name_valid(const char *name)
 {
-	const char *p;
+	size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
 
-	if (!strcmp(name, M4_CONTROL_NAME) || *name == '-' ||
-	    strlen(name) >= M4_IMAGE_NAME_BYTES)
-		return false;
-	for (p = name; *p; p++)
-		if (!islower(*p) && !isdigit(*p) && *p != '-')
-			return false;
-	return p != name;
+	return length && length < M4_IMAGE_NAME_BYTES && !name[length] &&
+	       *name != '-' && strcmp(name, M4_CONTROL_NAME);
 }
 
 static int __init m4_image_add(const char *name)
@@ -194,21 +151,17 @@ static int __init m4_images_init(void)
  */
 static void m4_teardown(void)
 {
-	if (m4_control_cdev)
-		cdev_del(m4_control_cdev);
-	if (m4_image_cdev)
-		cdev_del(m4_image_cdev);
-	if (m4_pm_registered)
-		m4_pm_exit();
+	if (m4_cdev)
+		cdev_del(m4_cdev);
+	unregister_pm_notifier(&m4_pm_block); /* no harm where it is not */
 	while (m4_image_count)
 		m4_image_destroy(m4_images[--m4_image_count]);
-	if (m4_control)
+	if (!IS_ERR_OR_NULL(m4_control))
 		device_unregister(m4_control);
-	if (m4_class)
-		class_destroy(m4_class);
+	class_destroy(m4_class);
 	if (m4_devt)
 		unregister_chrdev_region(m4_devt, M4_MINORS);
-	if (m4_mount)
+	if (!IS_ERR_OR_NULL(m4_mount))
 		kern_unmount(m4_mount);
 	if (m4_wq)
 		destroy_workqueue(m4_wq);
@@ -218,48 +171,44 @@ static void m4_teardown(void)
 
 static int __init m4_setup(void)
 {
-	struct vfsmount *mount;
-	struct device *dev;
-	struct cdev *cdev;
 	int rc;
 
+	rc = m4_hash_init();
+	if (rc)
+		return rc;
 	rc = m4_keys_init();
 	if (rc)
 		return rc;
 	m4_wq = alloc_workqueue("m4", WQ_UNBOUND, 0);
 	if (!m4_wq)
 		return -ENOMEM;
-	mount = kern_mount(&m4_fs_type);
-	if (IS_ERR(mount))
-		return PTR_ERR(mount);
-	m4_mount = mount;
+	m4_mount = kern_mount(&m4_fs_type);
+	if (IS_ERR(m4_mount))
+		return PTR_ERR(m4_mount);
 	rc = alloc_chrdev_region(&m4_devt, 0, M4_MINORS, "m4");
 	if (rc)
 		return rc;
-	rc = m4_class_init();
-	if (rc)
-		return rc;
-	dev = device_create(m4_class, NULL, m4_devt, NULL, M4_CONTROL_NAME);
-	if (IS_ERR(dev))
-		return PTR_ERR(dev);
-	m4_control = dev;
+	m4_class = m4_class_create("m4");
+	if (IS_ERR(m4_class))
+		return PTR_ERR(m4_class);
+	m4_class->devnode = m4_devnode;
+	m4_class->dev_uevent = m4_uevent;
+	m4_control = device_create(m4_class, NULL, m4_devt, NULL,
+				   M4_CONTROL_NAME);
+	if (IS_ERR(m4_control))
+		return PTR_ERR(m4_control);
 	rc = m4_images_init();
 	if (rc)
 		return rc;
-	rc = m4_pm_init();
+	rc = register_pm_notifier(&m4_pm_block);
 	if (rc)
 		return rc;
-	m4_pm_registered = true;
-	/* without an image ready, this one opens nothing yet */
-	cdev = m4_cdev(&m4_file_ops, 1, m4_image_count);
-	if (IS_ERR(cdev))
-		return PTR_ERR(cdev);
-	m4_image_cdev = cdev;
-	cdev = m4_cdev(&m4_control_ops, 0, 1);
-	if (IS_ERR(cdev))
-		return PTR_ERR(cdev);
-	m4_control_cdev = cdev;
-	return 0;
+	m4_cdev = cdev_alloc();
+	if (!m4_cdev)
+		return -ENOMEM;
+	m4_cdev->owner = THIS_MODULE;
+	m4_cdev->ops = &m4_file_ops;
+	return cdev_add(m4_cdev, m4_devt, 1 + m4_image_count);
 }
 
 static int __init m4_init(void)
@@ -271,11 +220,6 @@ static int __init m4_init(void)
 	if (M4_CHUNK_PAGES * PAGE_SIZE != M4_CHUNK_BYTES) {
 		pr_err("m4: huge pages here are not 2 MiB\n");
 		return -EOPNOTSUPP;
-	}
-	rc = m4_hash_init();
-	if (rc) {
-		pr_err("m4: no SHA-256 (%d)\n", rc);
-		return rc;
 	}
 	rc = m4_setup();
 	if (rc) {

@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The node: open for reading, map shared and read-only, nothing else.
- *
- *   open    -EACCES  not O_RDONLY            -ENXIO  no image is ready
- *   mmap    -EINVAL  not MAP_SHARED          -EACCES PROT_WRITE, PROT_EXEC
- *           -ENXIO   past the last byte      -ESTALE revoked
- *
- * What has no operation here is refused by the core: read -EINVAL, write
- * -EBADF, ioctl -ENOTTY, lseek and pread -ESPIPE. mprotect gets -EACCES since
- * VM_MAYWRITE and VM_MAYEXEC are gone.
+ * docs/kernel-module.md tells each call's errno. What has no operation here is
+ * refused by the core; mprotect, since VM_MAYWRITE and VM_MAYEXEC are gone.
  */
 #include <linux/module.h>
 #include <linux/pagemap.h>
@@ -23,9 +17,13 @@ static int m4_open(struct inode *inode, struct file *file)
 	struct m4_image *image = m4_image_at(iminor(inode));
 	struct m4_generation *gen;
 
+	if (!iminor(inode)) { /* the control device; of the same owner */
+		file->f_op = &m4_control_ops;
+		return 0;
+	}
 	if ((file->f_mode & (FMODE_READ | FMODE_WRITE)) != FMODE_READ)
 		return -EACCES;
-	gen = image ? m4_image_get_current(image) : NULL;
+	gen = m4_image_get_current(image);
 	if (!gen)
 		return -ENXIO;
 	trace_m4_open(gen, 0, m4_generation_bytes(gen));
@@ -66,9 +64,9 @@ static vm_fault_t m4_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 	page = folio_page(folio, vmf->pgoff & (M4_CHUNK_PAGES - 1));
 	folio_lock(folio);
-	if (m4_generation_revoked(gen) || PageHWPoison(page)) {
+	if (READ_ONCE(gen->revoked) || PageHWPoison(page)) {
 		folio_unlock(folio);
-		return m4_generation_revoked(gen) ? VM_FAULT_SIGBUS :
+		return READ_ONCE(gen->revoked) ? VM_FAULT_SIGBUS :
 						    VM_FAULT_HWPOISON;
 	}
 	folio_get(folio);
@@ -90,21 +88,18 @@ void m4_unmap(struct m4_generation *gen)
 	unmap_mapping_range(gen->inode->i_mapping, 0, 0, 1);
 }
 
-static atomic_t *m4_mappings(struct vm_area_struct *vma)
+static void m4_vm_open(struct vm_area_struct *vma)
 {
 	struct m4_generation *gen = vma->vm_file->private_data;
 
-	return &gen->image->mappings;
-}
-
-static void m4_vm_open(struct vm_area_struct *vma)
-{
-	atomic_inc(m4_mappings(vma));
+	atomic_inc(&gen->image->mappings);
 }
 
 static void m4_vm_close(struct vm_area_struct *vma)
 {
-	atomic_dec(m4_mappings(vma));
+	struct m4_generation *gen = vma->vm_file->private_data;
+
+	atomic_dec(&gen->image->mappings);
 }
 
 static const struct vm_operations_struct m4_vm_ops = {
@@ -125,7 +120,7 @@ static int m4_mmap(struct file *file, struct vm_area_struct *vma)
 		return -EACCES;
 	if (vma->vm_pgoff > pages || vma_pages(vma) > pages - vma->vm_pgoff)
 		return -ENXIO;
-	if (m4_generation_revoked(gen))
+	if (READ_ONCE(gen->revoked))
 		return -ESTALE;
 	m4_vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY,
 			VM_MAYWRITE | VM_MAYEXEC);

@@ -4,10 +4,11 @@
  * the page cache and off the LRU, so nothing reclaims, moves or writes back
  * what was verified. Pages are zeroed before they are given back.
  *
- * A generation has one owner until m4_generation_seal; afterwards it is
- * read-only and shared by reference.
+ * A generation has one owner until it is published; afterwards it is read-only
+ * and shared by reference.
  */
 #include <linux/err.h>
+#include <linux/mount.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
@@ -65,14 +66,16 @@ void m4_generation_put(struct m4_generation *gen)
 struct m4_generation *m4_generation_alloc(struct m4_image *image)
 {
 	struct m4_generation *gen = kzalloc(sizeof(*gen), GFP_KERNEL);
+	struct inode *inode;
 
 	if (!gen)
 		return NULL;
 	kref_init(&gen->ref);
-	INIT_LIST_HEAD(&gen->node);
 	gen->image = image;
+	inode = alloc_anon_inode(m4_mount->mnt_sb);
+	gen->inode = IS_ERR(inode) ? NULL : inode;
 	gen->manifest_folio = m4_folio_pin(gen, 0);
-	if (!gen->manifest_folio) {
+	if (!gen->inode || !gen->manifest_folio) {
 		m4_generation_put(gen);
 		return NULL;
 	}
@@ -94,15 +97,6 @@ int m4_generation_pin_payload(struct m4_generation *gen, u32 chunks)
 		gen->payload_count++;
 		cond_resched();
 	}
-	return 0;
-}
-
-int m4_generation_seal(struct m4_generation *gen)
-{
-	gen->inode = m4_private_inode();
-	if (!gen->inode)
-		return -ENOMEM;
-	memcpy(gen->digest, gen->manifest.digest, sizeof(gen->digest));
 	i_size_write(gen->inode, m4_generation_bytes(gen));
 	return 0;
 }

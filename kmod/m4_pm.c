@@ -40,16 +40,6 @@ static int m4_pm_notify(struct notifier_block *nb, unsigned long action,
 	return NOTIFY_DONE;
 }
 
-static struct notifier_block m4_pm_block = {
+struct notifier_block m4_pm_block = {
 	.notifier_call = m4_pm_notify,
 };
-
-int m4_pm_init(void)
-{
-	return register_pm_notifier(&m4_pm_block);
-}
-
-void m4_pm_exit(void)
-{
-	unregister_pm_notifier(&m4_pm_block);
-}

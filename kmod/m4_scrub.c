@@ -12,29 +12,21 @@
 #include <linux/sysfs.h>
 
 #include "m4.h"
-#include "m4_trace.h"
-
-static struct m4_image *image_of(struct m4_scrub *scrub)
-{
-	return container_of(scrub, struct m4_image, scrub);
-}
 
 /* What is alive and not revoked, from `number` on: a reference, or NULL. */
 static struct m4_generation *generation_from(struct m4_image *image, u64 number)
 {
-	struct m4_generation *gen, *found = NULL;
+	struct m4_generation *gen;
 
 	mutex_lock(&image->lock);
-	list_for_each_entry(gen, &image->generations, node) {
-		if (gen->number < number || gen->revoked)
-			continue;
-		if (kref_get_unless_zero(&gen->ref)) {
-			found = gen;
+	list_for_each_entry(gen, &image->generations, node)
+		if (gen->number >= number && !gen->revoked &&
+		    kref_get_unless_zero(&gen->ref))
 			break;
-		}
-	}
+	if (list_entry_is_head(gen, &image->generations, node))
+		gen = NULL;
 	mutex_unlock(&image->lock);
-	return found;
+	return gen;
 }
 
 static u64 count_chunks(struct m4_image *image)
@@ -49,47 +41,42 @@ static u64 count_chunks(struct m4_image *image)
 	return chunks;
 }
 
-static void found_altered(struct m4_generation *gen, u32 index)
+/* What hashing the node's chunk `index` gave. */
+static void rehashed(struct m4_generation *gen, u32 index, int rc)
 {
+	char what[M4_ERROR_BYTES] = "manifest: altered in memory";
 	struct m4_image *image = gen->image;
-	char why[M4_ERROR_BYTES];
 
+	if (!rc || rc == -EINTR)
+		return;
+	if (rc != -EBADMSG) { /* nothing is known of it */
+		dev_warn(image->dev, "re-hash: no digest at chunk %u (%d)\n",
+			 index, rc);
+		return;
+	}
 	mutex_lock(&image->lock);
 	image->scrub.errors++;
 	mutex_unlock(&image->lock);
 	if (index)
-		snprintf(why, sizeof(why),
-			 "generation %llu: payload: chunk %u: altered in memory (%d)",
-			 gen->number, index - 1, -EBADMSG);
-	else
-		snprintf(why, sizeof(why),
-			 "generation %llu: manifest: altered in memory (%d)",
-			 gen->number, -EBADMSG);
-	m4_image_revoke(gen, why);
+		snprintf(what, sizeof(what),
+			 "payload: chunk %u: altered in memory", index - 1);
+	m4_image_revoke(gen, what, rc);
 }
 
-static void idle_step(struct m4_scrub *scrub)
+static void idle_step(struct m4_image *image)
 {
-	struct m4_generation *gen =
-		generation_from(image_of(scrub), scrub->idle_number);
-	int rc;
+	struct m4_scrub *scrub = &image->scrub;
+	struct m4_generation *gen = generation_from(image, scrub->idle_number);
 
 	if (!gen) /* round; from the first again */
-		gen = generation_from(image_of(scrub), 0);
+		gen = generation_from(image, 0);
 	if (!gen)
 		return;
 	if (gen->number != scrub->idle_number) {
 		scrub->idle_number = gen->number;
 		scrub->idle_index = 0;
 	}
-	if (scrub->idle_index) {
-		rc = m4_hash_chunk(gen, scrub->idle_index - 1);
-		trace_m4_scrub(gen, scrub->idle_index - 1, rc);
-	} else {
-		rc = m4_hash_manifest(gen);
-	}
-	if (rc == -EBADMSG)
-		found_altered(gen, scrub->idle_index);
+	rehashed(gen, scrub->idle_index, m4_hash_chunk(gen, scrub->idle_index));
 	if (++scrub->idle_index > gen->payload_count) {
 		scrub->idle_number = gen->number + 1;
 		scrub->idle_index = 0;
@@ -99,64 +86,61 @@ static void idle_step(struct m4_scrub *scrub)
 
 static void idle_work(struct work_struct *work)
 {
-	struct m4_scrub *scrub = container_of(to_delayed_work(work),
-					      struct m4_scrub, idle_work);
-	struct m4_image *image = image_of(scrub);
+	struct m4_image *image = container_of(to_delayed_work(work),
+					      struct m4_image, scrub.idle_work);
 	int nice = task_nice(current);
 	u64 chunks, ticks, n;
 
 	mutex_lock(&image->lock);
 	chunks = count_chunks(image);
-	ticks = (u64)scrub->period_s * HZ;
+	ticks = (u64)image->scrub.period_s * HZ;
 	mutex_unlock(&image->lock);
 	if (!chunks || !ticks)
 		return; /* the next generation or period wakes it */
 	set_user_nice(current, MAX_NICE);
 	for (n = div64_u64(chunks + ticks - 1, ticks); n; n--) {
-		if (m4_image_stopping(image))
+		if (READ_ONCE(image->stopping))
 			break;
-		idle_step(scrub);
+		idle_step(image);
 	}
 	set_user_nice(current, nice);
 	mutex_lock(&image->lock);
 	if (!image->stopping)
-		queue_delayed_work(m4_wq, &scrub->idle_work,
+		queue_delayed_work(m4_wq, &image->scrub.idle_work,
 				   max(div64_u64(ticks, chunks), 1ULL));
 	mutex_unlock(&image->lock);
 }
 
-static void pass_generation(struct m4_scrub *scrub, struct m4_generation *gen)
+static void pass_generation(struct m4_generation *gen)
 {
-	int rc = m4_hash_manifest(gen);
+	struct m4_hasher *hasher = &gen->image->scrub.hasher;
 	u32 bad;
+	int rc;
 
-	if (rc == -EBADMSG) {
-		found_altered(gen, 0);
+	rehashed(gen, 0, m4_hash_chunk(gen, 0));
+	if (READ_ONCE(gen->revoked))
 		return;
-	}
-	m4_hasher_begin(&scrub->hasher, gen, &scrub->progress);
-	m4_hasher_offer(&scrub->hasher, gen->payload_count);
-	rc = m4_hasher_end(&scrub->hasher, &bad);
-	if (rc == -EBADMSG)
-		found_altered(gen, bad + 1);
+	m4_hasher_begin(hasher, gen);
+	m4_hasher_offer(hasher, gen->payload_count);
+	rc = m4_hasher_end(hasher, &bad);
+	rehashed(gen, bad + 1, rc);
 }
 
 static void pass_work(struct work_struct *work)
 {
-	struct m4_scrub *scrub = container_of(work, struct m4_scrub, pass_work);
-	struct m4_image *image = image_of(scrub);
+	struct m4_image *image =
+		container_of(work, struct m4_image, scrub.pass_work);
 	struct m4_generation *gen;
 	u64 number = 0;
 
 	while ((gen = generation_from(image, number))) {
-		pass_generation(scrub, gen);
+		pass_generation(gen);
 		number = gen->number + 1;
 		m4_generation_put(gen);
 	}
 	mutex_lock(&image->lock);
-	scrub->passing = false;
-	scrub->passes++;
-	WRITE_ONCE(scrub->progress.total, 0);
+	image->scrub.passes++;
+	image->scrub.hasher.total = 0;
 	mutex_unlock(&image->lock);
 	sysfs_notify(&image->dev->kobj, NULL, "scrub");
 }
@@ -171,14 +155,13 @@ int m4_scrub_request(struct m4_image *image)
 	chunks = count_chunks(image);
 	if (image->stopping)
 		rc = -ENODEV;
-	else if (scrub->passing)
+	else if (scrub->hasher.total)
 		rc = -EBUSY;
 	else if (!chunks)
 		rc = -ENODATA;
 	if (!rc) {
-		scrub->passing = true;
-		atomic_set(&scrub->progress.done, 0);
-		WRITE_ONCE(scrub->progress.total, chunks);
+		atomic_set(&scrub->hasher.done, 0);
+		scrub->hasher.total = chunks;
 		queue_work(m4_wq, &scrub->pass_work);
 	}
 	mutex_unlock(&image->lock);
@@ -192,12 +175,13 @@ void m4_scrub_wake(struct m4_image *image)
 		mod_delayed_work(m4_wq, &image->scrub.idle_work, HZ);
 }
 
-void m4_scrub_set_period(struct m4_image *image, u32 seconds)
+int m4_scrub_set_period(struct m4_image *image, u32 seconds)
 {
 	mutex_lock(&image->lock);
 	image->scrub.period_s = seconds;
 	m4_scrub_wake(image);
 	mutex_unlock(&image->lock);
+	return 0;
 }
 
 void m4_scrub_setup(struct m4_image *image, u32 period_s)

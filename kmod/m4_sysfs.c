@@ -8,86 +8,12 @@
 #include "m4.h"
 
 /* 100 where nothing is under way, and only there. */
-static u64 percent(const struct m4_progress *progress)
+static u64 percent(const struct m4_hasher *h)
 {
-	u32 total = READ_ONCE(progress->total);
-	u64 done = atomic_read(&progress->done);
+	u64 done = atomic_read(&h->done);
 
-	return total ? min(done * 100 / total, 99ULL) : 100;
+	return h->total ? min(done * 100 / h->total, 99ULL) : 100;
 }
-
-/* One value of struct m4_image *image. */
-#define IMAGE_SHOW(_name, _format, _value)				\
-static ssize_t _name##_show(struct device *dev,				\
-			    struct device_attribute *attr, char *buf)	\
-{									\
-	struct m4_image *image = dev_get_drvdata(dev);			\
-									\
-	return sysfs_emit(buf, _format "\n", _value);			\
-}
-
-/* The same of what changes under its lock. */
-#define LOCKED_SHOW(_name, _format, _value)				\
-static ssize_t _name##_show(struct device *dev,				\
-			    struct device_attribute *attr, char *buf)	\
-{									\
-	struct m4_image *image = dev_get_drvdata(dev);			\
-	ssize_t length;							\
-									\
-	mutex_lock(&image->lock);					\
-	length = sysfs_emit(buf, _format "\n", _value);			\
-	mutex_unlock(&image->lock);					\
-	return length;							\
-}
-
-LOCKED_SHOW(state, "%s", m4_state_names[image->state])
-LOCKED_SHOW(error, "%s", image->error)
-LOCKED_SHOW(generations, "%u", image->generation_count)
-LOCKED_SHOW(rollback_floor, "%llu", image->rollback_floor)
-LOCKED_SHOW(scrubs, "%llu", image->scrub.passes)
-LOCKED_SHOW(scrub_errors, "%llu", image->scrub.errors)
-LOCKED_SHOW(scrub_period_s, "%u", image->scrub.period_s)
-LOCKED_SHOW(progress, "%llu", percent(&image->load_progress))
-LOCKED_SHOW(scrub, "%llu", percent(&image->scrub.progress))
-IMAGE_SHOW(pinned_bytes, "%lld", atomic64_read(&image->pinned_bytes))
-IMAGE_SHOW(mappings, "%d", atomic_read(&image->mappings))
-IMAGE_SHOW(exports, "%d", atomic_read(&image->exports))
-
-static ssize_t abi_version_show(struct device *dev,
-				struct device_attribute *attr, char *buf)
-{
-	return sysfs_emit(buf, "%d\n", M4_ABI_VERSION);
-}
-
-/* One value of struct m4_generation *gen, the one served. */
-#define CURRENT_ATTR(_name, _format, ...)				\
-static ssize_t _name##_show(struct device *dev,				\
-			    struct device_attribute *attr, char *buf)	\
-{									\
-	struct m4_image *image = dev_get_drvdata(dev);			\
-	const struct m4_generation *gen;				\
-	ssize_t length = -ENODATA;					\
-									\
-	mutex_lock(&image->lock);					\
-	gen = image->current_gen;					\
-	if (gen)							\
-		length = sysfs_emit(buf, _format "\n", __VA_ARGS__);	\
-	mutex_unlock(&image->lock);					\
-	return length;							\
-}									\
-static DEVICE_ATTR_RO(_name)
-
-CURRENT_ATTR(generation, "%llu", gen->number);
-CURRENT_ATTR(version, "%.*s", M4_IMAGE_LABEL_BYTES,
-	     gen->manifest.header->version);
-CURRENT_ATTR(uuid, "%pUb", gen->manifest.header->uuid);
-CURRENT_ATTR(digest, "%*phN", M4_IMAGE_DIGEST_BYTES, gen->digest);
-CURRENT_ATTR(root_hash, "%*phN", M4_IMAGE_DIGEST_BYTES,
-	     gen->manifest.header->root);
-CURRENT_ATTR(signer, "%s", m4_anchor_name(gen->signer));
-CURRENT_ATTR(development, "%d", m4_anchor_development(gen->signer));
-CURRENT_ATTR(payload_bytes, "%llu", gen->manifest.payload_bytes);
-CURRENT_ATTR(rollback_index, "%llu", gen->manifest.rollback_index);
 
 /* `1` asks for something; other text is for later. */
 #define REQUEST_STORE(_name, _request)					\
@@ -105,13 +31,10 @@ static ssize_t _name##_store(struct device *dev,			\
 static int revoke_current(struct m4_image *image)
 {
 	struct m4_generation *gen = m4_image_get_current(image);
-	char why[M4_ERROR_BYTES];
 
 	if (!gen)
 		return -ENODATA;
-	snprintf(why, sizeof(why), "generation %llu: by request (%d)",
-		 gen->number, -ESTALE);
-	m4_image_revoke(gen, why);
+	m4_image_revoke(gen, "by request", -ESTALE);
 	m4_generation_put(gen);
 	return 0;
 }
@@ -120,43 +43,65 @@ REQUEST_STORE(load, m4_image_request_load)
 REQUEST_STORE(revoke, revoke_current)
 REQUEST_STORE(scrub, m4_scrub_request)
 
-static ssize_t rollback_floor_store(struct device *dev,
-				    struct device_attribute *attr,
-				    const char *buf, size_t count)
-{
-	u64 floor;
-	int rc = kstrtou64(buf, 10, &floor);
-
-	if (!rc)
-		rc = m4_image_raise_floor(dev_get_drvdata(dev), floor);
-	return rc ? rc : (ssize_t)count;
+/* A decimal number of so many bits. */
+#define NUMBER_STORE(_name, _bits, _set)				\
+static ssize_t _name##_store(struct device *dev,			\
+			     struct device_attribute *attr,		\
+			     const char *buf, size_t count)		\
+{									\
+	u##_bits number;						\
+	int rc = kstrtou##_bits(buf, 10, &number);			\
+									\
+	if (!rc)							\
+		rc = _set(dev_get_drvdata(dev), number);		\
+	return rc ? rc : (ssize_t)count;				\
 }
 
-static ssize_t scrub_period_s_store(struct device *dev,
-				    struct device_attribute *attr,
-				    const char *buf, size_t count)
-{
-	u32 seconds;
-	int rc = kstrtou32(buf, 10, &seconds);
+NUMBER_STORE(rollback_floor, 64, m4_image_raise_floor)
+NUMBER_STORE(scrub_period_s, 32, m4_scrub_set_period)
 
-	if (!rc)
-		m4_scrub_set_period(dev_get_drvdata(dev), seconds);
-	return rc ? rc : (ssize_t)count;
-}
+/* A value of *image or of *gen, the generation served; -ENODATA where _of,
+ * the one or the other, is not there.
+ */
+#define SHOW(_name, _mode, _of, _format, ...)				\
+static ssize_t _name##_show(struct device *dev,				\
+			    struct device_attribute *attr, char *buf)	\
+{									\
+	struct m4_image *image = dev_get_drvdata(dev);			\
+	const struct m4_generation *gen __maybe_unused;			\
+	ssize_t length = -ENODATA;					\
+									\
+	mutex_lock(&image->lock);					\
+	gen = image->current_gen;					\
+	if (_of)							\
+		length = sysfs_emit(buf, _format "\n", __VA_ARGS__);	\
+	mutex_unlock(&image->lock);					\
+	return length;							\
+}									\
+static DEVICE_ATTR_##_mode(_name)
 
-static DEVICE_ATTR_RO(abi_version);
-static DEVICE_ATTR_RO(state);
-static DEVICE_ATTR_RO(error);
-static DEVICE_ATTR_RO(progress);
-static DEVICE_ATTR_RO(generations);
-static DEVICE_ATTR_RO(pinned_bytes);
-static DEVICE_ATTR_RO(mappings);
-static DEVICE_ATTR_RO(exports);
-static DEVICE_ATTR_RO(scrubs);
-static DEVICE_ATTR_RO(scrub_errors);
-static DEVICE_ATTR_RW(rollback_floor);
-static DEVICE_ATTR_RW(scrub);
-static DEVICE_ATTR_RW(scrub_period_s);
+SHOW(abi_version, RO, image, "%d", M4_ABI_VERSION);
+SHOW(state, RO, image, "%s", m4_state_names[image->state]);
+SHOW(error, RO, image, "%s", image->error);
+SHOW(progress, RO, image, "%llu", percent(&image->load_hasher));
+SHOW(generations, RO, image, "%u", image->generation_count);
+SHOW(pinned_bytes, RO, image, "%lld", atomic64_read(&image->pinned_bytes));
+SHOW(mappings, RO, image, "%d", atomic_read(&image->mappings));
+SHOW(exports, RO, image, "%d", atomic_read(&image->exports));
+SHOW(rollback_floor, RW, image, "%llu", image->rollback_floor);
+SHOW(scrub, RW, image, "%llu", percent(&image->scrub.hasher));
+SHOW(scrubs, RO, image, "%llu", image->scrub.passes);
+SHOW(scrub_errors, RO, image, "%llu", image->scrub.errors);
+SHOW(scrub_period_s, RW, image, "%u", image->scrub.period_s);
+SHOW(generation, RO, gen, "%llu", gen->number);
+SHOW(version, RO, gen, "%s", gen->manifest.header->version);
+SHOW(uuid, RO, gen, "%pUb", gen->manifest.header->uuid);
+SHOW(digest, RO, gen, "%32phN", gen->digest);
+SHOW(root_hash, RO, gen, "%32phN", gen->manifest.header->root);
+SHOW(signer, RO, gen, "%s", gen->signer->name);
+SHOW(development, RO, gen, "%d", gen->signer->development);
+SHOW(payload_bytes, RO, gen, "%llu", gen->manifest.payload_bytes);
+SHOW(rollback_index, RO, gen, "%llu", gen->manifest.rollback_index);
 static DEVICE_ATTR_WO(load);
 static DEVICE_ATTR_WO(revoke);
 
@@ -192,7 +137,4 @@ static const struct attribute_group m4_image_group = {
 	.attrs = m4_image_attrs,
 };
 
-const struct attribute_group *m4_image_groups[] = {
-	&m4_image_group,
-	NULL,
-};
+const struct attribute_group *m4_image_groups[] = { &m4_image_group, NULL };
