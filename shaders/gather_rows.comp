@@ -16,6 +16,8 @@ layout(push_constant) uniform Push {
     uint row_count;
     uint rows_word;  // first word of rows[] in the step buffer
     uint columns;
+    uint first_row;  // of the data: the rows that the binding holds;
+    uint data_rows;  // others are another dispatch's
 } p;
 
 void main() {
@@ -25,7 +27,10 @@ void main() {
     }
     const uint t = index / p.y_stride;
     const uint c = index % p.y_stride;
-    const uint row = step_words[p.rows_word + t];
+    const uint row = step_words[p.rows_word + t] - p.first_row;
+    if (row >= p.data_rows) {
+        return;
+    }
 #if M4_DTYPE_ANY
     const vec4 value = LOAD_X(p.data_offset + row * p.data_stride + c);
 #else

@@ -34,7 +34,7 @@ layout(constant_id = 4) const uint EPILOGUE = 0;
 
 struct Part {
     uint weight_offset;  // units from the binding's begin
-    uint quads;          // units of a row of y, padding included
+    uint quads;          // that it computes: of several parts, all of a row of y
     uint y_offset;
 };
 
@@ -48,6 +48,8 @@ layout(push_constant) uniform Push {
     uint tail_units;   // of a row, behind its blocks; quantised: 0
     uint x_columns;
     Part parts[3];
+    uint y_stride;      // of the only part: units of a row of y, of which it
+    uint first_quad;    // computes these quads on
     uint has_bias;
     uint columns;       // of y where it has a bias
     uint added_offset;  // ADD: the other value
@@ -262,10 +264,13 @@ void main() {
         multiply(offset + group, n % 16u, part, x_row, sum, squares);
     }
 
+    const uint y_quad = PARTS == 1u ? p.first_quad + quad : quad;
+    const uint y_stride = PARTS == 1u ? p.y_stride : matrix.quads;
     vec4 bias = vec4(0.0);
     if (!NORM && p.has_bias != 0u) {
         const uint last = (p.columns - 1u) / 4u;
-        bias = mask_columns(uintBitsToFloat(LOAD_SECOND(min(quad, last))), n, p.columns);
+        bias = mask_columns(uintBitsToFloat(LOAD_SECOND(min(y_quad, last))), y_quad * 4u,
+                            p.columns);
     }
     [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
         vec4 y = joined(sum[i], slot, group_quads) + bias;
@@ -273,7 +278,7 @@ void main() {
         y *= factor;
         const uint t = min(t0 + i, p.t_end - 1u);
         if (EPILOGUE == ADD) {
-            y += LOAD_X(p.added_offset + t * matrix.quads + quad);
+            y += LOAD_X(p.added_offset + t * y_stride + y_quad);
         }
         if (EPILOGUE == GATE) {
             const vec4 x = joined(gate[i], slot, group_quads) * factor;
@@ -283,7 +288,7 @@ void main() {
             y = turns ? rotate(y, n, t) : y;
         }
         if (part == 0u && wanted < quad_count && t0 + i < p.t_end) {
-            STORE_Y(matrix.y_offset + t * matrix.quads + quad, y);
+            STORE_Y(matrix.y_offset + t * y_stride + y_quad, y);
         }
     }
 }

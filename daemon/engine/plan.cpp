@@ -109,21 +109,16 @@ Touches touches_of(std::span<const firmware::Op> ops, const firmware::Program& p
     return touches;
 }
 
-/// A place to read `buffer` from, in the shape of `tensor`.
-ops::TensorPlace create_place(const firmware::Tensor& tensor, const weights::TensorBuffer& buffer,
-                              hpp::DescriptorSetLayout layout, vk::Descriptors& descriptors) {
-    ops::TensorPlace place;
-    place.name = tensor.name;
-    place.dtype = tensor.dtype;
-    place.rows = static_cast<std::uint32_t>(tensor.rank > 1 ? tensor.shape[0] : 1);
-    place.columns = static_cast<std::uint32_t>(tensor.shape[tensor.rank > 1 ? 1 : 0]);
-    place.texel = static_cast<bool>(buffer.view);
-    place.storage = buffer.storage;
+ops::TensorBinding create_binding(const weights::TensorBuffer& buffer,
+                                  hpp::DescriptorSetLayout layout, vk::Descriptors& descriptors) {
+    ops::TensorBinding binding;
+    binding.texel = static_cast<bool>(buffer.view);
+    binding.storage = buffer.storage;
     std::vector<vk::Binding> bindings;
-    if (place.texel) {
+    if (binding.texel) {
         bindings.push_back({0, hpp::DescriptorType::eUniformTexelBuffer, buffer.view});
     }
-    if (place.storage) {
+    if (binding.storage) {
         bindings.push_back({1,
                             hpp::DescriptorType::eStorageBuffer,
                             {},
@@ -131,8 +126,27 @@ ops::TensorPlace create_place(const firmware::Tensor& tensor, const weights::Ten
                             buffer.offset_bytes,
                             buffer.size_bytes});
     }
-    place.set = descriptors.create(layout, bindings);
+    binding.set = descriptors.create(layout, bindings);
+    return binding;
+}
+
+/// The shape; how to read it is still to come.
+ops::TensorPlace place_of(const firmware::Tensor& tensor) {
+    ops::TensorPlace place;
+    place.name = tensor.name;
+    place.dtype = tensor.dtype;
+    place.rows = static_cast<std::uint32_t>(tensor.rank > 1 ? tensor.shape[0] : 1);
+    place.columns = static_cast<std::uint32_t>(tensor.shape[tensor.rank > 1 ? 1 : 0]);
     return place;
+}
+
+/// Sets for all tensors, their slices and the groups' spans.
+std::uint32_t set_count(const firmware::Program& program, const weights::Store& weights) {
+    std::size_t count = program.fusions.size() + 1;
+    for (const std::uint32_t index : used_tensors(program)) {
+        count += weights.slices(index).size();
+    }
+    return static_cast<std::uint32_t>(count);
 }
 
 /// Matrices of a group's linears, in order.
@@ -283,14 +297,20 @@ Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware
            std::span<const firmware::Tensor> tensors, weights::Store& weights,
            const ValueLayout& values, const KvShape& kv)
     : pipelines_(context.pipelines),
-      descriptors_(device, static_cast<std::uint32_t>(used_tensors(program).size() +
-                                                      program.fusions.size() + 1)),
+      descriptors_(device, set_count(program, weights)),
       max_rows_(context.words.positions - context.words.token_ids) {
     const hpp::DescriptorSetLayout set_layout = context.pipelines.tensor_layout();
     std::map<std::uint32_t, ops::TensorPlace> places;
     for (const std::uint32_t index : used_tensors(program)) {
-        places.emplace(
-            index, create_place(tensors[index], weights.tensor(index), set_layout, descriptors_));
+        ops::TensorPlace place = place_of(tensors[index]);
+        for (const weights::SliceBuffer& slice : weights.slices(index)) {
+            place.slices.push_back({create_binding(slice.buffer, set_layout, descriptors_),
+                                    slice.first_row, slice.rows});
+        }
+        if (place.slices.size() == 1) {
+            place.binding = place.slices[0].binding;
+        }
+        places.emplace(index, place);
     }
 
     /// The group as one kernel, where it suits the device.
@@ -302,11 +322,12 @@ Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware
             return {};
         }
         const OpPlaces of_ops(group, values, kv, places);
-        ops::SpanPlace span{create_place(tensors[matrices[0]], *buffer, set_layout, descriptors_),
-                            {}};
+        ops::SpanPlace span{place_of(tensors[matrices[0]]), {}};
+        span.all.binding = create_binding(*buffer, set_layout, descriptors_);
         for (const std::uint32_t matrix : matrices) {
             span.units.push_back(static_cast<std::uint32_t>(
-                (weights.tensor(matrix).offset_bytes - buffer->offset_bytes) / ops::kUnitBytes));
+                (weights.slices(matrix)[0].buffer.offset_bytes - buffer->offset_bytes) /
+                ops::kUnitBytes));
         }
         return ops::make_fused(context, {fusion.kind, of_ops.places, span});
     };

@@ -12,7 +12,7 @@ namespace m4::ops {
 
 /// The matrices of a group's linears, in order, through one binding.
 struct SpanPlace {
-    TensorPlace all;                   ///< set, texel, storage; the shape of the first
+    TensorPlace all;                   ///< binding; the shape of the first
     std::vector<std::uint32_t> units;  ///< of each, from the binding's begin
 };
 

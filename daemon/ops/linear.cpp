@@ -2,10 +2,13 @@
 #include "linear.hpp"
 
 #include <cstring>
+#include <utility>
 
 namespace m4::ops {
 
 namespace {
+
+constexpr std::uint32_t kQuadRows = 4;
 
 /// linear.comp's push constants.
 struct Push {
@@ -14,7 +17,7 @@ struct Push {
     struct {
         std::uint32_t weight_offset, quads, y_offset;
     } parts[3];
-    std::uint32_t has_bias, columns, added_offset, eps;
+    std::uint32_t y_stride, first_quad, has_bias, columns, added_offset, eps;
     std::uint32_t positions_word, head_dim, rotated, fine_rows, turns;
 };
 static_assert(sizeof(Push) <= vk::Pipelines::kPushBytes);
@@ -26,9 +29,9 @@ class Linear final : public Operator {
     Linear(const Context& context, const LinearJob& job, shaders::Access access)
         : context_(context), rows_(job.parts[0].y.rows) {
         const TensorPlace* second = job.norm != nullptr ? job.norm : job.bias;
-        dispatch_.tensor = job.weight.set;
-        dispatch_.second = second != nullptr ? second->set : hpp::DescriptorSet{};
-        dispatch_.third = job.table != nullptr ? job.table->set : hpp::DescriptorSet{};
+        dispatch_.tensor = job.weight.binding.set;
+        dispatch_.second = second != nullptr ? second->binding.set : hpp::DescriptorSet{};
+        dispatch_.third = job.table != nullptr ? job.table->binding.set : hpp::DescriptorSet{};
         fill_push(job);
         choose_kernels(job, access);
     }
@@ -64,10 +67,13 @@ class Linear final : public Operator {
         const bool gate = job.epilogue == LinearJob::Epilogue::gate;
         for (std::size_t i = 0; i < job.parts.size(); ++i) {
             const LinearJob::Part& part = job.parts[i];
-            push_.parts[i] = {part.weight_unit, part.y.stride, part.y.unit};
+            const std::uint32_t quads = job.quads != 0 ? job.quads : part.y.stride;
+            push_.parts[i] = {part.weight_unit, quads, part.y.unit};
             push_.turns |= part.turns ? 1U << i : 0U;
-            quads_ += gate && i != 0 ? 0 : part.y.stride;
+            quads_ += gate && i != 0 ? 0 : quads;
         }
+        push_.y_stride = job.parts[0].y.stride;
+        push_.first_quad = job.first_quad;
         push_.has_bias = job.bias != nullptr ? 1 : 0;
         push_.columns = job.parts[0].y.columns;
         push_.added_offset = job.added_unit;
@@ -117,6 +123,21 @@ class Linear final : public Operator {
     std::array<vk::Kernel*, kTiles.size()> kernels_{};
 };
 
+/// A matrix that no binding holds whole: one job a slice of its rows.
+class Slices final : public Operator {
+   public:
+    explicit Slices(std::vector<std::unique_ptr<Operator>> slices) : slices_(std::move(slices)) {}
+
+    void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
+        for (const auto& slice : slices_) {
+            slice->dispatch(shape, out);
+        }
+    }
+
+   private:
+    std::vector<std::unique_ptr<Operator>> slices_;
+};
+
 }  // namespace
 
 std::unique_ptr<Operator> make_linear_job(const Context& context, const LinearJob& job) {
@@ -125,18 +146,26 @@ std::unique_ptr<Operator> make_linear_job(const Context& context, const LinearJo
 }
 
 std::unique_ptr<Operator> make_linear(const Context& context, const Places& places) {
+    const TensorPlace& weight = places.inputs[1].tensor;
     LinearJob job;
     job.x = places.inputs[0].value;
-    job.weight = places.inputs[1].tensor;
     job.parts = {{0, places.output}};
     if (places.inputs[2].kind == firmware::OperandKind::tensor) {
         job.bias = &places.inputs[2].tensor;
     }
-    auto made = make_linear_job(context, job);
-    if (made == nullptr) {
-        refuse_access(job.weight);
+    std::vector<std::unique_ptr<Operator>> made;
+    for (const TensorSlice& slice : weight.slices) {
+        job.weight = weight;
+        job.weight.binding = slice.binding;
+        job.first_quad = slice.first_row / kQuadRows;
+        const bool last = &slice == &weight.slices.back();
+        job.quads = last ? places.output.stride - job.first_quad : slice.rows / kQuadRows;
+        made.push_back(make_linear_job(context, job));
+        if (made.back() == nullptr) {
+            refuse_access(weight);
+        }
     }
-    return made;
+    return made.size() == 1 ? std::move(made[0]) : std::make_unique<Slices>(std::move(made));
 }
 
 }  // namespace m4::ops

@@ -20,6 +20,10 @@ struct LinearJob {
     };
 
     ValuePlace x;
+    /// The only part may be a slice of y's columns: `quads` units from
+    /// `first_quad` on (0: all of them).
+    std::uint32_t first_quad = 0;
+    std::uint32_t quads = 0;
     TensorPlace weight;       ///< shape and type of all parts' matrices, and where they lie
     std::vector<Part> parts;  ///< 1 to 3; gate: two of a shape, and the second's y is not written
     const TensorPlace* norm = nullptr;

@@ -67,15 +67,15 @@ BlockShape block_shape(const TensorPlace& tensor) {
 
 std::optional<shaders::Access> find_access(const Context& context,
                                            std::initializer_list<const TensorPlace*> tensors) {
-    const auto all = [&](bool TensorPlace::*way) {
+    const auto all = [&](bool TensorBinding::*way) {
         return std::all_of(tensors.begin(), tensors.end(), [&](const TensorPlace* tensor) {
-            return tensor == nullptr || tensor->*way;
+            return tensor == nullptr || tensor->binding.*way;
         });
     };
-    if (context.values_texel && all(&TensorPlace::texel)) {
+    if (context.values_texel && all(&TensorBinding::texel)) {
         return shaders::Access::texel;
     }
-    if (all(&TensorPlace::storage)) {
+    if (all(&TensorBinding::storage)) {
         return shaders::Access::storage;
     }
     return std::nullopt;

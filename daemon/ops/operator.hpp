@@ -49,15 +49,29 @@ struct ValuePlace {
     firmware::Dim rows;
 };
 
-/// A tensor, as a descriptor set with the ways to read it.
+/// What a kernel reads tensors through: a descriptor set, by the ways it has.
+struct TensorBinding {
+    hpp::DescriptorSet set;
+    bool texel = false;
+    bool storage = false;
+};
+
+/// Rows of a tensor in a binding of their own.
+struct TensorSlice {
+    TensorBinding binding;
+    std::uint32_t first_row = 0;
+    std::uint32_t rows = 0;
+};
+
+/// A tensor and how to read it.
 struct TensorPlace {
     std::string_view name;
     m4_dtype dtype = M4_DTYPE_F32;
     std::uint32_t rows = 0;
     std::uint32_t columns = 0;  ///< of a vector: its length
-    hpp::DescriptorSet set;
-    bool texel = false;
-    bool storage = false;
+    TensorBinding binding;      ///< of the whole; of none of the ways where it is cut up
+    /// One of all rows, or several where no binding of the device is so large.
+    std::vector<TensorSlice> slices;
 };
 
 /// One layer's KV cache inside a sequence's region.

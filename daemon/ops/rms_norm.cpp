@@ -11,7 +11,7 @@ class RmsNorm final : public Operator {
         : context_(context),
           x_(places.inputs[0].value),
           y_(places.output),
-          weight_(places.inputs[1].tensor.set),
+          weight_(places.inputs[1].tensor.binding.set),
           eps_(bits(places.op.real(firmware::AttrId::eps))) {
         const TensorPlace& weight = places.inputs[1].tensor;
         kernel_ = context.pipelines.get(

@@ -12,7 +12,7 @@ class Rope final : public Operator {
           x_(places.inputs[0].value),
           positions_(places.inputs[1].value),
           y_(places.output),
-          table_(places.inputs[2].tensor.set),
+          table_(places.inputs[2].tensor.binding.set),
           rotated_(places.inputs[2].tensor.columns),
           head_dim_(static_cast<std::uint32_t>(places.op.integer(firmware::AttrId::head_dim))),
           fine_rows_(static_cast<std::uint32_t>(places.op.integer(firmware::AttrId::fine_rows))) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "lib/error.hpp"
 #include "vk/drm.hpp"
@@ -62,7 +63,7 @@ Store::Store(vk::Device& device, std::span<const std::byte> payload,
     } else if (!attempt("dma_buf", by_dma_buf) && !attempt("host_pointer", by_pointer)) {
         stage(device, payload, wanted);
     }
-    create_views(device, wanted, order);
+    create_views(device, tensors, wanted, order);
 }
 
 template <typename Way>
@@ -178,24 +179,60 @@ void Store::stage(vk::Device& device, std::span<const std::byte> payload,
     import_name_ = "staging";
 }
 
-void Store::create_views(const vk::Device& device, std::span<const Wanted> wanted,
-                         std::span<const std::uint32_t> order) {
+void Store::create_views(const vk::Device& device, std::span<const firmware::Tensor> tensors,
+                         std::span<const Wanted> wanted, std::span<const std::uint32_t> order) {
     for (std::size_t i = 0; i < order.size(); ++i) {
         const Extent& extent = wanted[i].extent;
         const std::uint32_t window = plan_.window_of[i];
-        const auto tensor = bind(device, windows_[window],
+        const firmware::Tensor& tensor = tensors[order[i]];
+        tensors_[order[i]] = cut(device, windows_[window], tensor,
                                  {extent.offset - plan_.windows[window].offset, extent.size_bytes});
-        if (!tensor) {
+        if (tensors_[order[i]].empty()) {
             const vk::Limits& limits = device.limits();
-            throw vk::DeviceError("tensor '" + std::string(wanted[i].name) + "' of " +
+            throw vk::DeviceError("tensor '" + std::string(tensor.name) + "' of " +
                                   std::to_string(extent.size_bytes) +
                                   " bytes is larger than any buffer a kernel of this device may "
                                   "read (" +
                                   std::to_string(limits.texel_elements * kUnitBytes) + " and " +
-                                  std::to_string(limits.storage_range) + " bytes)");
+                                  std::to_string(limits.storage_range) +
+                                  " bytes), and cannot be cut");
         }
-        tensors_[order[i]] = *tensor;
     }
+}
+
+/// The tensor in one piece where the device allows it; a matrix else by whole
+/// groups of 16 rows, as few pieces as do. Empty where neither works.
+std::vector<SliceBuffer> Store::cut(const vk::Device& device, const vk::Buffer& window,
+                                    const firmware::Tensor& tensor, const Extent& bytes) {
+    constexpr std::uint64_t kGroupRows = 16;
+    const std::uint64_t rows = tensor.rank > 1 ? tensor.shape[0] : 1;
+    if (const auto whole = bind(device, window, bytes)) {
+        return {{*whole, 0, static_cast<std::uint32_t>(rows)}};
+    }
+    if (tensor.layout != M4_LAYOUT_ROWS16) {
+        return {};
+    }
+    const vk::Limits& limits = device.limits();
+    const std::uint64_t groups = (rows + kGroupRows - 1) / kGroupRows;
+    const std::uint64_t group_bytes = tensor.size_bytes / groups;
+    // Each slice begins where a binding may.
+    const std::uint64_t step = std::lcm(group_bytes, limits.view_alignment) / group_bytes;
+    std::uint64_t most = std::max(limits.texel_elements * kUnitBytes, limits.storage_range);
+    most = options_.slice_bytes == 0 ? most : std::min(most, options_.slice_bytes);
+    const std::uint64_t count = most / group_bytes / step * step;
+    std::vector<SliceBuffer> slices;
+    for (std::uint64_t first = 0; count != 0 && first < groups; first += count) {
+        const std::uint64_t end = std::min(groups, first + count);
+        const auto piece =
+            bind(device, window, {bytes.offset + first * group_bytes, (end - first) * group_bytes});
+        if (!piece) {
+            return {};
+        }
+        slices.push_back(
+            {*piece, static_cast<std::uint32_t>(first * kGroupRows),
+             static_cast<std::uint32_t>(std::min(rows, end * kGroupRows) - first * kGroupRows)});
+    }
+    return slices;
 }
 
 /// Bytes of a window by the ways that the device allows; nothing where it
@@ -208,8 +245,10 @@ std::optional<TensorBuffer> Store::bind(const vk::Device& device, const vk::Buff
     bound.offset_bytes = bytes.offset;
     bound.size_bytes = bytes.size_bytes;
     const bool aligned = bytes.offset % limits.view_alignment == 0;
-    bound.storage = aligned && bytes.size_bytes <= limits.storage_range;
-    if (aligned && bytes.size_bytes / kUnitBytes <= limits.texel_elements) {
+    const bool allowed =
+        aligned && (options_.slice_bytes == 0 || bytes.size_bytes <= options_.slice_bytes);
+    bound.storage = allowed && bytes.size_bytes <= limits.storage_range;
+    if (allowed && bytes.size_bytes / kUnitBytes <= limits.texel_elements) {
         bound.view = *views_.emplace_back(create_view(
             device, window, hpp::Format::eR32G32B32A32Uint, bytes.offset, bytes.size_bytes));
     } else if (!bound.storage) {
@@ -220,12 +259,12 @@ std::optional<TensorBuffer> Store::bind(const vk::Device& device, const vk::Buff
 
 std::optional<TensorBuffer> Store::span(const vk::Device& device,
                                         std::span<const std::uint32_t> tensors) {
-    const hpp::Buffer buffer = tensors_.at(tensors[0]).buffer;
-    std::uint64_t begin = tensors_[tensors[0]].offset_bytes;
+    const hpp::Buffer buffer = tensors_.at(tensors[0])[0].buffer.buffer;
+    std::uint64_t begin = tensors_[tensors[0]][0].buffer.offset_bytes;
     std::uint64_t end = begin;
     for (const std::uint32_t index : tensors) {
-        const TensorBuffer& tensor = tensors_.at(index);
-        if (tensor.buffer != buffer) {
+        const TensorBuffer& tensor = tensors_.at(index)[0].buffer;
+        if (tensor.buffer != buffer || tensors_[index].size() > 1) {
             return std::nullopt;
         }
         begin = std::min(begin, tensor.offset_bytes);

@@ -25,6 +25,7 @@ enum class Import : std::uint8_t {
 struct StoreOptions {
     Import import = Import::automatic;
     std::uint64_t window_bytes = 0;  ///< at most a buffer; 0: as the device allows
+    std::uint64_t slice_bytes = 0;   ///< at most what a kernel binds; likewise
     /// See engine::Options.
     std::function<firmware::UniqueFd(std::uint64_t offset, std::uint64_t bytes)> export_window = {};
 };
@@ -38,6 +39,13 @@ struct TensorBuffer {
     std::uint64_t size_bytes = 0;  ///< whole units
 };
 
+/// Rows of a tensor in a buffer of their own.
+struct SliceBuffer {
+    TensorBuffer buffer;
+    std::uint32_t first_row = 0;
+    std::uint32_t rows = 0;
+};
+
 /// The tensors of an image as the device reads them. Where the driver can, the
 /// device reads the mapped pages themselves, without a copy. Engine thread
 /// only.
@@ -49,8 +57,9 @@ class Store {
           std::span<const firmware::Tensor> tensors, std::span<const std::uint32_t> used,
           const StoreOptions& options = {});
 
-    /// `index` is one of `used`.
-    [[nodiscard]] const TensorBuffer& tensor(std::uint32_t index) const {
+    /// Slices of the rows of a tensor, whole groups of 16: one, unless no buffer
+    /// of the device is so large. `index` is one of `used`.
+    [[nodiscard]] const std::vector<SliceBuffer>& slices(std::uint32_t index) const {
         return tensors_.at(index);
     }
     /// One binding over these tensors, all of `used`, and what lies between
@@ -75,14 +84,16 @@ class Store {
                       std::span<const Wanted> wanted);
     void stage(vk::Device& device, std::span<const std::byte> payload,
                std::span<const Wanted> wanted);
-    void create_views(const vk::Device& device, std::span<const Wanted> wanted,
-                      std::span<const std::uint32_t> order);
+    void create_views(const vk::Device& device, std::span<const firmware::Tensor> tensors,
+                      std::span<const Wanted> wanted, std::span<const std::uint32_t> order);
+    std::vector<SliceBuffer> cut(const vk::Device& device, const vk::Buffer& window,
+                                 const firmware::Tensor& tensor, const Extent& bytes);
     std::optional<TensorBuffer> bind(const vk::Device& device, const vk::Buffer& window,
                                      const Extent& bytes);
 
     std::vector<vk::Buffer> windows_;
     std::vector<hpp::raii::BufferView> views_;
-    std::vector<TensorBuffer> tensors_;  // by the image's tensor index
+    std::vector<std::vector<SliceBuffer>> tensors_;  // by the image's tensor index
     WindowPlan plan_;
     std::string_view import_name_;
     std::string note_;

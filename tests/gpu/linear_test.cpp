@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "engine/engine.hpp"
 #include "gpu.hpp"
 #include "op_bench.hpp"
 
@@ -107,6 +108,57 @@ TEST_CASE("linear: weights copied instead of imported") {
     Setup setup;
     setup.staging = true;
     check_linear(setup, M4_DTYPE_F16, {64, 172}, true, {1, 9});
+}
+
+TEST_CASE("linear, gather_rows: a matrix that no binding holds is read in slices") {
+    M4_NEEDS_DEVICE();
+    struct Case {
+        m4_dtype dtype;
+        std::uint32_t columns;
+        std::uint64_t slice_bytes;
+    };
+    // 117 rows are 8 groups of 16; three groups of a matrix go into a slice.
+    for (const Case& c : {Case{M4_DTYPE_F32, 44, 3 * 16 * 11 * 16}, Case{M4_DTYPE_F16, 40, 4000},
+                          Case{M4_DTYPE_Q8, 96, 3 * 3 * 34 * 16}, Case{M4_DTYPE_Q4, 64, 2000}}) {
+        for (Setup setup : all_setups()) {
+            setup.slice_bytes = c.slice_bytes;
+            CAPTURE(setup.name());
+            CAPTURE(static_cast<int>(c.dtype));
+            const Matrix weight = as_stored(random_matrix(117, c.columns, 1), c.dtype);
+            const Matrix bias = random_matrix(1, 117, 5);
+            OpBench bench(setup, kMaxRows);
+            const auto ids = bench.words(firmware::Role::token_ids);
+            const auto matrix = bench.tensor(weight, c.dtype, M4_LAYOUT_ROWS16);
+            const auto x = bench.op(OpCode::gather_rows, {matrix, ids}, c.columns);
+            const auto y =
+                bench.op(OpCode::linear,
+                         {x, matrix, bench.tensor(bias, M4_DTYPE_F32, M4_LAYOUT_PLAIN)}, 117);
+            const std::vector<std::uint32_t> rows = {0, 47, 48, 116, 95, 96, 1, 115, 50};
+            bench.fill_words(firmware::Role::token_ids, rows);
+            bench.run(9);
+            CHECK(bench.slice_count(matrix) > 2);
+            Matrix expected{9, c.columns, {}};
+            for (const std::uint32_t row : rows) {
+                for (std::uint32_t k = 0; k < c.columns; ++k) {
+                    expected.data.push_back(weight.at(row, k));
+                }
+            }
+            CHECK(distance(bench.read(x), expected) < 1e-6);
+            CHECK(distance(bench.read(y), multiply(expected, weight, &bias)) < 1e-5);
+        }
+    }
+}
+
+TEST_CASE("linear: a vector that no binding holds is refused by name") {
+    M4_NEEDS_DEVICE();
+    OpBench bench({.slice_bytes = 64}, kMaxRows);
+    const auto x = bench.value(44, Symbol::tokens);
+    const auto norm = bench.tensor(random_matrix(1, 44, 1), M4_DTYPE_F32, M4_LAYOUT_PLAIN);
+    bench.op(OpCode::rms_norm, {x, norm}, 44);
+    bench.set(firmware::AttrId::eps, 1e-5);
+    bench.fill(x, random_matrix(1, 44, 2));
+    CHECK_THROWS_WITH_AS(bench.run(1), doctest::Contains("'tensor' of 176 bytes"),
+                         engine::DeviceError);
 }
 
 TEST_CASE("linear: weights in several windows") {

@@ -209,7 +209,7 @@ void OpBench::Impl::build_weights() {
         shared().device, std::span<const std::byte>(payload.get(), size), tensors,
         engine::used_tensors(program),
         weights::StoreOptions{setup.staging ? weights::Import::staging : weights::Import::automatic,
-                              setup.window_bytes});
+                              setup.window_bytes, setup.slice_bytes});
 }
 
 void OpBench::Impl::build() {
@@ -416,6 +416,10 @@ std::uint32_t OpBench::position_units() const {
 
 std::size_t OpBench::window_count() const {
     return impl_->weights->window_count();
+}
+
+std::size_t OpBench::slice_count(Operand tensor) const {
+    return impl_->weights->slices(tensor.index).size();
 }
 
 std::string OpBench::import_name() const {

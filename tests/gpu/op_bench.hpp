@@ -36,6 +36,7 @@ struct Setup {
     bool f16_kv = false;
     bool staging = false;            ///< weights copied instead of imported
     std::uint64_t window_bytes = 0;  ///< of weights; 0: as the device allows
+    std::uint64_t slice_bytes = 0;   ///< that a kernel binds of them; likewise
 
     [[nodiscard]] std::string name() const;
 };
@@ -81,6 +82,7 @@ class OpBench {
     /// "host_pointer" or "staging"; after the first run.
     [[nodiscard]] std::string import_name() const;
     [[nodiscard]] std::size_t window_count() const;
+    [[nodiscard]] std::size_t slice_count(firmware::Operand tensor) const;
 
    private:
     struct Impl;
