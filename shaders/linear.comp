@@ -20,7 +20,6 @@
 #extension GL_KHR_shader_subgroup_shuffle : require
 #endif
 #include "values.glsl"
-#include "weights.glsl"
 
 const uint PLAIN = 0;
 const uint ADD = 1;     // a value to y
@@ -59,7 +58,10 @@ layout(push_constant) uniform Push {
     uint rotated;
     uint fine_rows;
     uint turns;  // bit i: part i turns
+    uvec2 weight_address;  // of the weights' binding, where they are read so
 } p;
+
+#include "weights.glsl"
 
 shared vec4 partial[gl_WorkGroupSize.x];
 

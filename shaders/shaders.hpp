@@ -16,8 +16,8 @@ using firmware::OpCode;
 /// `<dtype of the table>_`, and f32 alone would be taken for a literal.)
 enum class Dtype : std::uint8_t { any_, f32_, f16_, q8_, q4_ };
 
-/// How a kernel reads its buffers.
-enum class Access : std::uint8_t { texel, storage };
+/// How a kernel reads its buffers; address: the weights, the rest as texels.
+enum class Access : std::uint8_t { texel, storage, address };
 
 /// What a kernel asks of the device beyond the baseline.
 enum class Needs : std::uint8_t { nothing, subgroup8 };

@@ -114,6 +114,7 @@ ops::TensorBinding create_binding(const weights::TensorBuffer& buffer,
     ops::TensorBinding binding;
     binding.texel = static_cast<bool>(buffer.view);
     binding.storage = buffer.storage;
+    binding.address = buffer.address;
     std::vector<vk::Binding> bindings;
     if (binding.texel) {
         bindings.push_back({0, hpp::DescriptorType::eUniformTexelBuffer, buffer.view});

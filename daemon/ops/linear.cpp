@@ -19,6 +19,7 @@ struct Push {
     } parts[3];
     std::uint32_t y_stride, first_quad, has_bias, columns, added_offset, eps;
     std::uint32_t positions_word, head_dim, rotated, fine_rows, turns;
+    std::uint32_t weight_address[2];
 };
 static_assert(sizeof(Push) <= vk::Pipelines::kPushBytes);
 
@@ -82,6 +83,8 @@ class Linear final : public Operator {
         push_.head_dim = job.head_dim;
         push_.rotated = job.table != nullptr ? job.table->columns : 0;
         push_.fine_rows = job.fine_rows;
+        std::memcpy(push_.weight_address, &job.weight.binding.address,
+                    sizeof(push_.weight_address));
     }
 
     void choose_kernels(const LinearJob& job, shaders::Access access) {
@@ -141,7 +144,11 @@ class Slices final : public Operator {
 }  // namespace
 
 std::unique_ptr<Operator> make_linear_job(const Context& context, const LinearJob& job) {
-    const auto access = find_access(context, {&job.weight, job.norm, job.bias, job.table});
+    auto access = find_access(context, {&job.weight, job.norm, job.bias, job.table});
+    if (access == shaders::Access::texel && context.tuning.linear_address &&
+        job.weight.binding.address != 0) {
+        access = shaders::Access::address;
+    }
     return access ? std::make_unique<Linear>(context, job, *access) : nullptr;
 }
 

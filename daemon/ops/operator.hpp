@@ -54,6 +54,7 @@ struct TensorBinding {
     hpp::DescriptorSet set;
     bool texel = false;
     bool storage = false;
+    std::uint64_t address = 0;  ///< of its begin; 0: the device knows none
 };
 
 /// Rows of a tensor in a binding of their own.

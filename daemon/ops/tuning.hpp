@@ -13,6 +13,7 @@ struct Tuning {
     std::uint32_t elementwise_lanes = 64;
     std::uint32_t norm_lanes = 64;
     std::uint32_t linear_lanes = 64;
+    bool linear_address = false;  ///< weights by address, where the device has them
     /// Lanes that share a quad of weight rows; divides linear_lanes.
     std::uint32_t linear_split = 8;
     std::uint32_t attention_lanes = 64;

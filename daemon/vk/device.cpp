@@ -252,10 +252,15 @@ void Device::create_device() {
         extensions.push_back(VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME);
     }
     query_limits(host_pointer);
+    limits_.addresses =
+        physical_.getFeatures2<hpp::PhysicalDeviceFeatures2, hpp::PhysicalDeviceVulkan12Features>()
+            .get<hpp::PhysicalDeviceVulkan12Features>()
+            .bufferDeviceAddress;
     const float priority = 1.0F;
     const hpp::DeviceQueueCreateInfo queue{
         .queueFamilyIndex = family, .queueCount = 1, .pQueuePriorities = &priority};
-    const hpp::PhysicalDeviceVulkan12Features features{.timelineSemaphore = VK_TRUE};
+    const hpp::PhysicalDeviceVulkan12Features features{.timelineSemaphore = VK_TRUE,
+                                                       .bufferDeviceAddress = limits_.addresses};
     device_ = hpp::raii::Device(
         physical_, hpp::DeviceCreateInfo{
                        .pNext = &features,

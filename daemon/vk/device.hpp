@@ -29,6 +29,7 @@ struct Limits {
     std::uint32_t workgroup_count_x = 0;
     std::uint32_t workgroup_count_y = 0;
     std::uint32_t shared_memory = 0;
+    bool addresses = false;  ///< buffers have device addresses
     bool subgroup8 = false;  ///< kernels run in subgroups of 8 lanes that can shuffle
 };
 

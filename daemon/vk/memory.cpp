@@ -39,6 +39,14 @@ std::uint32_t find_type(const Device& device, std::uint32_t allowed, MemoryKind 
     throw DeviceError("the Vulkan device has no memory of a kind that is needed");
 }
 
+/// What a buffer of this use asks of its memory; part of a chain.
+hpp::MemoryAllocateFlagsInfo flags_for(hpp::BufferUsageFlags usage) {
+    const bool addressed =
+        static_cast<bool>(usage & hpp::BufferUsageFlagBits::eShaderDeviceAddress);
+    return {.flags = addressed ? hpp::MemoryAllocateFlagBits::eDeviceAddress
+                               : hpp::MemoryAllocateFlags{}};
+}
+
 constexpr auto kDmaBuf = hpp::ExternalMemoryHandleTypeFlagBits::eDmaBufEXT;
 
 hpp::raii::Buffer dma_buf_buffer(const Device& device, std::uint64_t size_bytes,
@@ -55,9 +63,11 @@ Buffer::Buffer(const Device& device, std::uint64_t size_bytes, hpp::BufferUsageF
     : size_bytes_(size_bytes),
       buffer_(device.handle(), hpp::BufferCreateInfo{.size = size_bytes, .usage = usage}) {
     const hpp::MemoryRequirements needs = buffer_.getMemoryRequirements();
+    const hpp::MemoryAllocateFlagsInfo flags = flags_for(usage);
     memory_ = hpp::raii::DeviceMemory(
         device.handle(),
-        hpp::MemoryAllocateInfo{.allocationSize = needs.size,
+        hpp::MemoryAllocateInfo{.pNext = &flags,
+                                .allocationSize = needs.size,
                                 .memoryTypeIndex = find_type(device, needs.memoryTypeBits, kind)});
     buffer_.bindMemory(*memory_, 0);
     if (kind != MemoryKind::device) {
@@ -83,8 +93,9 @@ Buffer Buffer::import_host(const Device& device, std::span<const std::byte> page
     if (needs.size > pages.size() || allowed == 0) {
         throw DeviceError("the Vulkan driver cannot use these pages as they are");
     }
-    const hpp::ImportMemoryHostPointerInfoEXT import{.handleType = kHandle,
-                                                     .pHostPointer = address};
+    const hpp::MemoryAllocateFlagsInfo flags = flags_for(usage);
+    const hpp::ImportMemoryHostPointerInfoEXT import{
+        .pNext = &flags, .handleType = kHandle, .pHostPointer = address};
     result.memory_ = hpp::raii::DeviceMemory(
         device.handle(),
         hpp::MemoryAllocateInfo{.pNext = &import,
@@ -124,7 +135,8 @@ Buffer Buffer::import_dma_buf(const Device& device, int fd, std::uint64_t size_b
     if (given < 0) {
         throw DeviceError("a dma-buf's descriptor cannot be duplicated");
     }
-    const hpp::MemoryDedicatedAllocateInfo dedicated{.buffer = *result.buffer_};
+    const hpp::MemoryAllocateFlagsInfo flags = flags_for(usage);
+    const hpp::MemoryDedicatedAllocateInfo dedicated{.pNext = &flags, .buffer = *result.buffer_};
     const hpp::ImportMemoryFdInfoKHR import{
         .pNext = &dedicated, .handleType = kDmaBuf, .fd = given};
     try {
@@ -139,6 +151,10 @@ Buffer Buffer::import_dma_buf(const Device& device, int fd, std::uint64_t size_b
     }
     result.buffer_.bindMemory(*result.memory_, 0);
     return result;
+}
+
+std::uint64_t Buffer::address(const Device& device) const {
+    return device.handle().getBufferAddress(hpp::BufferDeviceAddressInfo{.buffer = *buffer_});
 }
 
 hpp::raii::BufferView create_view(const Device& device, const Buffer& buffer, hpp::Format format,

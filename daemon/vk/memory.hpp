@@ -41,6 +41,8 @@ class Buffer {
                                  hpp::BufferUsageFlags usage);
 
     [[nodiscard]] hpp::Buffer handle() const { return *buffer_; }
+    /// Of a buffer made for use by its address.
+    [[nodiscard]] std::uint64_t address(const Device& device) const;
     [[nodiscard]] std::uint64_t size_bytes() const { return size_bytes_; }
     /// Of upload and readback buffers; else empty.
     [[nodiscard]] std::span<std::byte> mapped() const { return mapped_; }

@@ -15,8 +15,11 @@ namespace {
 constexpr std::uint64_t kUnitBytes = 16;
 constexpr std::uint64_t kLargestWindow = 1ULL << 30;
 constexpr std::uint64_t kStagingBytes = 16ULL << 20;
-constexpr hpp::BufferUsageFlags kUsage =
-    hpp::BufferUsageFlagBits::eUniformTexelBuffer | hpp::BufferUsageFlagBits::eStorageBuffer;
+hpp::BufferUsageFlags usage(const vk::Device& device) {
+    using Usage = hpp::BufferUsageFlagBits;
+    const hpp::BufferUsageFlags both = Usage::eUniformTexelBuffer | Usage::eStorageBuffer;
+    return device.limits().addresses ? both | Usage::eShaderDeviceAddress : both;
+}
 
 /// Tensors begin at multiples of 256 and the payload ends at one of 2 MiB, so
 /// the last unit of a tensor lies inside the payload.
@@ -94,7 +97,7 @@ void Store::import_dma_bufs(const vk::Device& device, std::uint64_t payload_byte
         throw vk::DeviceError("a folder's image has none");
     }
     // Before the kernel is asked for anything.
-    (void)vk::Buffer::dma_buf_bytes(device, kChunk, kUsage);
+    (void)vk::Buffer::dma_buf_bytes(device, kChunk, usage(device));
     plan_ = plan_windows(
         wanted, payload_bytes,
         std::min({largest_window(device, options_), kLargestWindow - kChunk, payload_bytes}),
@@ -108,7 +111,7 @@ void Store::import_dma_bufs(const vk::Device& device, std::uint64_t payload_byte
     }
     for (std::size_t i = 0; i < plan_.windows.size(); ++i) {
         const std::uint64_t offset = plan_.windows[i].offset;
-        const std::uint64_t needed = vk::Buffer::dma_buf_bytes(device, used[i], kUsage);
+        const std::uint64_t needed = vk::Buffer::dma_buf_bytes(device, used[i], usage(device));
         const std::uint64_t bytes = (needed + kChunk - 1) / kChunk * kChunk;
         if (bytes > payload_bytes - offset) {
             throw vk::DeviceError("the driver wants more bytes behind the payload than it has");
@@ -121,7 +124,8 @@ void Store::import_dma_bufs(const vk::Device& device, std::uint64_t payload_byte
                 throw vk::DeviceError(why);
             }
         }
-        windows_.push_back(vk::Buffer::import_dma_buf(device, window.get(), used[i], kUsage));
+        windows_.push_back(
+            vk::Buffer::import_dma_buf(device, window.get(), used[i], usage(device)));
     }
 }
 
@@ -141,7 +145,7 @@ void Store::import_pages(const vk::Device& device, std::span<const std::byte> pa
     plan_ = plan_windows(wanted, payload.size(), window_bytes, alignment);
     for (const Extent& window : plan_.windows) {
         windows_.push_back(vk::Buffer::import_host(
-            device, payload.subspan(window.offset, window.size_bytes), kUsage));
+            device, payload.subspan(window.offset, window.size_bytes), usage(device)));
     }
 }
 
@@ -155,7 +159,7 @@ void Store::stage(vk::Device& device, std::span<const std::byte> payload,
     const hpp::raii::CommandBuffer commands = device.create_commands();
     for (const Extent& window : plan_.windows) {
         const vk::Buffer& target = windows_.emplace_back(
-            device, window.size_bytes, kUsage | hpp::BufferUsageFlagBits::eTransferDst,
+            device, window.size_bytes, usage(device) | hpp::BufferUsageFlagBits::eTransferDst,
             vk::MemoryKind::device);
         for (std::uint64_t done = 0; done < window.size_bytes;) {
             const std::uint64_t count = std::min(staging.size_bytes(), window.size_bytes - done);
@@ -244,6 +248,7 @@ std::optional<TensorBuffer> Store::bind(const vk::Device& device, const vk::Buff
     bound.buffer = window.handle();
     bound.offset_bytes = bytes.offset;
     bound.size_bytes = bytes.size_bytes;
+    bound.address = limits.addresses ? window.address(device) + bytes.offset : 0;
     const bool aligned = bytes.offset % limits.view_alignment == 0;
     const bool allowed =
         aligned && (options_.slice_bytes == 0 || bytes.size_bytes <= options_.slice_bytes);

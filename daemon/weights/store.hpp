@@ -37,6 +37,7 @@ struct TensorBuffer {
     hpp::Buffer buffer;
     std::uint64_t offset_bytes = 0;
     std::uint64_t size_bytes = 0;  ///< whole units
+    std::uint64_t address = 0;     ///< on the device; 0: it knows none
 };
 
 /// Rows of a tensor in a buffer of their own.

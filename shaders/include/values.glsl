@@ -4,6 +4,9 @@
 // Values are F32 matrices in one arena. A row is padded to a multiple of 8
 // floats; every kernel writes the padding of its output as zeros, so a reader
 // may take whole units. Unit: 16 bytes, one vec4.
+#if M4_ACCESS_ADDRESS
+#define M4_ACCESS_TEXEL 1  // all but the weights
+#endif
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_samplerless_texture_functions : require
 

@@ -1,11 +1,22 @@
 // SPDX-License-Identifier: MIT
 // Tensors of the image, as 16-byte units: the operator's first in set 1, in
 // sets 2 and 3 its second and third (always F32).
-#if M4_ACCESS_TEXEL
+// M4_ACCESS_ADDRESS: the first by its address, p.weight_address of the kernel's
+// push constants; the others as texels.
+#if M4_ACCESS_ADDRESS
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference_uvec2 : require
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer WeightUnits {
+    uvec4 units[];
+};
+#define LOAD_W(unit) WeightUnits(p.weight_address).units[unit]
+#elif M4_ACCESS_TEXEL
 layout(set = 1, binding = 0) uniform utextureBuffer weight_texels;
+#define LOAD_W(unit) texelFetch(weight_texels, int(unit))
+#endif
+#if M4_ACCESS_TEXEL
 layout(set = 2, binding = 0) uniform utextureBuffer second_texels;
 layout(set = 3, binding = 0) uniform utextureBuffer third_texels;
-#define LOAD_W(unit) texelFetch(weight_texels, int(unit))
 #define LOAD_SECOND(unit) texelFetch(second_texels, int(unit))
 #define LOAD_THIRD(unit) texelFetch(third_texels, int(unit))
 #else

@@ -140,11 +140,16 @@ Matrix as_stored(Matrix matrix, m4_dtype dtype) {
 
 std::string Setup::name() const {
     return std::string(storage ? "storage" : "texel") + (gpu_tuning ? ", gpu tuning" : "") +
-           (f16_kv ? ", f16 kv" : "") + (staging ? ", staging" : "");
+           (address ? ", address" : "") + (f16_kv ? ", f16 kv" : "") + (staging ? ", staging" : "");
 }
 
 std::vector<Setup> all_setups() {
-    return {{false, false}, {true, false}, {false, true}, {true, true}};
+    return {{},
+            {.storage = true},
+            {.gpu_tuning = true},
+            {.storage = true, .gpu_tuning = true},
+            {.address = true},
+            {.gpu_tuning = true, .address = true}};
 }
 
 double distance(const Matrix& a, const Matrix& b) {
@@ -220,10 +225,10 @@ void OpBench::Impl::build() {
     layout = engine::lay_out_values(program, ops::StepWords::for_rows(max_rows), max_rows);
     memory.emplace(device, shared().pipelines,
                    ops::StepMemory::Sizes{layout.size_bytes, kKvBytes, max_rows}, setup.storage);
-    context.emplace(ops::Context{shared().pipelines, device.limits(),
-                                 setup.gpu_tuning ? ops::Tuning{} : ops::Tuning::for_device(device),
-                                 memory->layout(), kv_dtype, memory->values_texel(),
-                                 memory->kv_texel()});
+    ops::Tuning tuning = setup.gpu_tuning ? ops::Tuning{} : ops::Tuning::for_device(device);
+    tuning.linear_address = setup.address;
+    context.emplace(ops::Context{shared().pipelines, device.limits(), tuning, memory->layout(),
+                                 kv_dtype, memory->values_texel(), memory->kv_texel()});
     plan.emplace(device, *context, program, tensors, *weights, layout, kv);
 }
 

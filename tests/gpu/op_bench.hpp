@@ -33,6 +33,7 @@ struct Matrix {
 struct Setup {
     bool storage = false;     ///< storage buffers instead of texel buffers
     bool gpu_tuning = false;  ///< workgroups as on a GPU, else as on this device
+    bool address = false;     ///< weights of linear by device address
     bool f16_kv = false;
     bool staging = false;            ///< weights copied instead of imported
     std::uint64_t window_bytes = 0;  ///< of weights; 0: as the device allows
@@ -41,7 +42,7 @@ struct Setup {
     [[nodiscard]] std::string name() const;
 };
 
-/// All of storage x gpu_tuning.
+/// All of storage x gpu_tuning, and address x gpu_tuning.
 [[nodiscard]] std::vector<Setup> all_setups();
 
 /// Runs a few operators on the device, each result kept for reading. The arena
