@@ -17,10 +17,12 @@
 #extension GL_KHR_shader_subgroup_shuffle : require
 #endif
 #include "values.glsl"
-#include "kv.glsl"
 
 layout(constant_id = 1) const uint SPLIT = 8;
 layout(constant_id = 2) const uint HEAD_DIM = 64;
+layout(constant_id = 3) const uint PAGE_POSITIONS = 64;
+
+#include "kv.glsl"
 
 layout(push_constant) uniform Push {
     uint q_offset;
@@ -30,8 +32,7 @@ layout(push_constant) uniform Push {
     uint heads;
     uint kv_heads;
     uint positions_word;
-    uint bases_word;
-    uint capacities_word;
+    uint tables_word;
     uint layer_units;
     float scale;
 } p;
@@ -92,7 +93,8 @@ const uint LANES = 8;
 const uint LANE_UNITS = (HEAD_UNITS + LANES - 1u) / LANES;  // of a head, a lane
 
 /// The whole of one (row, head) pair, by one subgroup.
-void attend(vec4 q[VECS], uint keys, uint values, uint position, uint t, uint head, bool stored) {
+void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uint t, uint head,
+            bool stored) {
     const uint lane = gl_SubgroupInvocationID;
     vec4 sum[LANE_UNITS * UNIT_VECS];
     [[unroll]] for (uint i = 0u; i < LANE_UNITS * UNIT_VECS; ++i) {
@@ -100,17 +102,19 @@ void attend(vec4 q[VECS], uint keys, uint values, uint position, uint t, uint he
     }
     float highest = LOWEST;   // alike in all lanes
     float weight_sum = 0.0;   // of this lane's positions
+    // Eight positions from a multiple of eight on: all in one page.
     for (uint first = 0u; first <= position; first += LANES) {
-        const uint at = first + lane;
+        const uint start = kv_page(table, first) + first % PAGE_POSITIONS * HEAD_UNITS;
+        const uint last = position - first;
         // Lanes past the end compute the last score once more and drop it.
-        const float computed = score_of(q, keys + min(at, position) * HEAD_UNITS);
-        const float score = at <= position ? computed : LOWEST;
+        const float computed = score_of(q, keys + start + min(lane, last) * HEAD_UNITS);
+        const float score = lane <= last ? computed : LOWEST;
         float higher = max(highest, score);
         higher = max(higher, subgroupShuffleXor(higher, 1u));
         higher = max(higher, subgroupShuffleXor(higher, 2u));
         higher = max(higher, subgroupShuffleXor(higher, 4u));
         const float keep = exp(highest - higher);
-        const float weight = at <= position ? exp(score - higher) : 0.0;
+        const float weight = lane <= last ? exp(score - higher) : 0.0;
         highest = higher;
         weight_sum = weight_sum * keep + weight;
         [[unroll]] for (uint i = 0u; i < LANE_UNITS * UNIT_VECS; ++i) {
@@ -118,7 +122,7 @@ void attend(vec4 q[VECS], uint keys, uint values, uint position, uint t, uint he
         }
         [[unroll]] for (uint j = 0u; j < LANES; ++j) {
             const float of_j = subgroupShuffle(weight, j);
-            const uint row = values + min(first + j, position) * HEAD_UNITS;
+            const uint row = values + start + min(j, last) * HEAD_UNITS;
             [[unroll]] for (uint u = 0u; u < LANE_UNITS; ++u) {
                 const uvec4 unit = LOAD_KV(row + min(lane + u * LANES, HEAD_UNITS - 1u));
                 [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
@@ -147,7 +151,7 @@ void attend(vec4 q[VECS], uint keys, uint values, uint position, uint t, uint he
 }
 #else
 /// SPLIT lanes of the workgroup, of which this is `part`, for one pair.
-void attend(vec4 q[VECS], uint keys, uint values, uint position, uint t, uint head,
+void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uint t, uint head,
             bool stored_here) {
     const uint lane = gl_LocalInvocationID.x;
     const uint part = lane % SPLIT;
@@ -157,18 +161,23 @@ void attend(vec4 q[VECS], uint keys, uint values, uint position, uint t, uint he
     }
     float highest = LOWEST;
     float weight_sum = 0.0;
-    for (uint at = part; at <= position; at += SPLIT) {
-        const float score = score_of(q, keys + at * HEAD_UNITS);
-        const float higher = max(highest, score);
-        const float keep = exp(highest - higher);
-        const float weight = exp(score - higher);
-        highest = higher;
-        weight_sum = weight_sum * keep + weight;
-        [[unroll]] for (uint u = 0u; u < HEAD_UNITS; ++u) {
-            const uvec4 stored = LOAD_KV(values + at * HEAD_UNITS + u);
-            [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
-                const uint i = u * UNIT_VECS + v;
-                sum[i] = sum[i] * keep + unit_vec(stored, v) * weight;
+    // Page by page, the lanes taking turns in each.
+    for (uint first = 0u; first <= position; first += PAGE_POSITIONS) {
+        const uint page = kv_page(table, first);
+        const uint end = min(position - first + 1u, PAGE_POSITIONS);
+        for (uint at = part; at < end; at += SPLIT) {
+            const float score = score_of(q, keys + page + at * HEAD_UNITS);
+            const float higher = max(highest, score);
+            const float keep = exp(highest - higher);
+            const float weight = exp(score - higher);
+            highest = higher;
+            weight_sum = weight_sum * keep + weight;
+            [[unroll]] for (uint u = 0u; u < HEAD_UNITS; ++u) {
+                const uvec4 stored = LOAD_KV(values + page + at * HEAD_UNITS + u);
+                [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
+                    const uint i = u * UNIT_VECS + v;
+                    sum[i] = sum[i] * keep + unit_vec(stored, v) * weight;
+                }
             }
         }
     }
@@ -229,11 +238,11 @@ void main() {
     const uint t = pair % p.row_count;
     const uint head = pair / p.row_count;
 
-    const uint capacity = step_words[p.capacities_word + t];
-    const uint position = step_words[p.positions_word + t];
-    const uint keys = kv_head_unit(step_words[p.bases_word + t], capacity, p.layer_units,
-                                   HEAD_UNITS, head / (p.heads / p.kv_heads));
-    const uint values = keys + capacity * p.kv_heads * HEAD_UNITS;
+    const uint position = LOAD_STEP(p.positions_word + t);
+    const uint table = LOAD_STEP(p.tables_word + t);
+    // In each page.
+    const uint keys = kv_head(p.layer_units, HEAD_UNITS, head / (p.heads / p.kv_heads));
+    const uint values = keys + PAGE_POSITIONS * HEAD_UNITS;
 
     vec4 q[VECS];
     const uint q_row = p.q_offset + t * p.stride;
@@ -241,5 +250,5 @@ void main() {
         const vec4 loaded = load_elements(q_row, head * HEAD_DIM + i * 4u, ALIGNED);
         q[i] = mask_columns(loaded * p.scale, i * 4u, HEAD_DIM);
     }
-    attend(q, keys, values, position, t, head, stored_here);
+    attend(q, table, keys, values, position, t, head, stored_here);
 }

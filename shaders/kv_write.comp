@@ -5,6 +5,9 @@
 #extension GL_GOOGLE_include_directive : require
 #define M4_KV_WRITE 1
 #include "values.glsl"
+
+layout(constant_id = 1) const uint PAGE_POSITIONS = 64;
+
 #include "kv.glsl"
 
 layout(push_constant) uniform Push {
@@ -13,8 +16,7 @@ layout(push_constant) uniform Push {
     uint stride;  // units of a row, of k and v
     uint row_count;
     uint positions_word;
-    uint bases_word;
-    uint capacities_word;
+    uint tables_word;
     uint layer_units;
     uint kv_heads;
     uint head_dim;
@@ -47,10 +49,10 @@ void main() {
     const uint t = index / row_units;
     const uint head = index % row_units / p.head_units;
     const uint unit = index % p.head_units;
-    const uint capacity = step_words[p.capacities_word + t];
-    const uint keys = kv_head_unit(step_words[p.bases_word + t], capacity, p.layer_units,
-                                   p.head_units, head) +
-                      step_words[p.positions_word + t] * p.head_units + unit;
+    const uint position = LOAD_STEP(p.positions_word + t);
+    const uint keys = kv_page(LOAD_STEP(p.tables_word + t), position) +
+                      kv_head(p.layer_units, p.head_units, head) +
+                      position % PAGE_POSITIONS * p.head_units + unit;
     STORE_KV(keys, pack_unit(p.k_offset + t * p.stride, head, unit));
-    STORE_KV(keys + capacity * row_units, pack_unit(p.v_offset + t * p.stride, head, unit));
+    STORE_KV(keys + PAGE_POSITIONS * p.head_units, pack_unit(p.v_offset + t * p.stride, head, unit));
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -10,6 +11,7 @@
 #include <string>
 
 #include "kv_pool.hpp"
+#include "kv_sequence.hpp"
 #include "plan.hpp"
 #include "vk/drm.hpp"
 
@@ -54,34 +56,14 @@ std::invalid_argument broken(const std::string& text) {
     return std::invalid_argument(text);
 }
 
-class KvSequence final : public Sequence {
-   public:
-    KvSequence(KvPool& pool, const KvPool::Region& region, std::uint32_t capacity)
-        : pool_(pool), region_(region), capacity_(capacity) {}
-    ~KvSequence() override { pool_.free(region_); }
-    KvSequence(const KvSequence&) = delete;
-    KvSequence& operator=(const KvSequence&) = delete;
-
-    [[nodiscard]] std::uint32_t capacity() const override { return capacity_; }
-    [[nodiscard]] std::uint32_t length() const override { return length_; }
-    void rewind(std::uint32_t length) override {
-        if (length > length_) {
-            throw broken("cannot rewind a sequence of " + std::to_string(length_) + " tokens to " +
-                         std::to_string(length));
-        }
-        length_ = length;
+std::uint32_t checked_page(const Options& options) {
+    const std::uint32_t positions = options.kv_page_positions;
+    if (positions < 8 || positions > 4096 || !std::has_single_bit(positions)) {
+        throw DeviceError("kv_page_positions must be a power of two from 8 to 4096, not " +
+                          std::to_string(positions));
     }
-
-    [[nodiscard]] const KvPool& pool() const { return pool_; }
-    [[nodiscard]] const KvPool::Region& region() const { return region_; }
-    void grow(std::uint32_t count) { length_ += count; }
-
-   private:
-    KvPool& pool_;
-    KvPool::Region region_;
-    std::uint32_t capacity_;
-    std::uint32_t length_ = 0;
-};
+    return positions;
+}
 
 ops::Tuning tuning(const vk::Device& device, const Options& options) {
     ops::Tuning tuning = ops::Tuning::for_device(device);
@@ -89,9 +71,17 @@ ops::Tuning tuning(const vk::Device& device, const Options& options) {
     return tuning;
 }
 
-std::uint64_t pool_bytes(const vk::Device& device, std::uint64_t wanted) {
-    return std::min(wanted / ops::kUnitBytes * ops::kUnitBytes,
-                    ops::StepMemory::largest_kv_bytes(device));
+/// As many pages as fit both what is wanted and what kernels can address.
+KvPool make_pool(const vk::Device& device, const Options& options, std::uint32_t position_units) {
+    const std::uint64_t bytes =
+        std::min(options.kv_pool_bytes, ops::StepMemory::largest_kv_bytes(device));
+    KvPool pool(bytes / ops::kUnitBytes, position_units, checked_page(options));
+    if (pool.pages() == 0) {
+        throw DeviceError("a KV pool of " + std::to_string(bytes) + " bytes holds no page of " +
+                          std::to_string(pool.page_units() * ops::kUnitBytes) +
+                          " bytes: enlarge the pool");
+    }
+    return pool;
 }
 
 }  // namespace
@@ -108,6 +98,7 @@ struct Engine::Impl {
     const shaders::Dtype kv_dtype;
     const KvShape kv;
     KvPool pool;
+    const ops::StepWords words;
     const std::uint32_t logits_value;
     const ValueLayout values;
     ops::StepMemory memory;
@@ -116,6 +107,7 @@ struct Engine::Impl {
     Plan plan;
     DeviceReport report;
     std::map<ops::StepShape, hpp::raii::CommandBuffer> recorded;
+    hpp::raii::CommandBuffer copying;  // of pages, before a step; recorded anew each time
     bool lost = false;
     std::size_t warmed = 0;  // of kWarmRows
     std::size_t steps = 0;
@@ -125,6 +117,8 @@ struct Engine::Impl {
     ops::StepShape check(std::span<const Chunk> chunks) const;
     void check_chunk(const Chunk& chunk) const;
     void write_step(std::span<const Chunk> chunks) const;
+    std::vector<PageCopy> take_pages(std::span<const Chunk> chunks) const;
+    void record_copies(std::span<const PageCopy> copies) const;
     const hpp::raii::CommandBuffer& commands_for(const ops::StepShape& shape);
     void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const;
     std::span<const float> step(std::span<const Chunk> chunks);
@@ -145,16 +139,21 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
               {.export_window = options.export_window}),
       kv_dtype(options.kv_type == KvType::f16 ? shaders::Dtype::f16_ : shaders::Dtype::f32_),
       kv(kv_shape(program, kv_dtype)),
-      pool(pool_bytes(device, options.kv_pool_bytes) / ops::kUnitBytes, kv.position_units),
+      pool(make_pool(device, options, kv.position_units)),
+      words(ops::StepWords::for_rows(max_rows,
+                                     std::min(pool.pages_of(part.context_length), pool.pages()))),
       logits_value(port_value(program.outputs, firmware::Role::logits)),
-      values(lay_out_values(program, ops::StepWords::for_rows(max_rows), max_rows)),
+      values(lay_out_values(program, words, max_rows)),
       memory(device, pipelines,
-             {values.size_bytes, pool_bytes(device, options.kv_pool_bytes), max_rows}),
+             {values.size_bytes, pool.pages() * pool.page_units() * ops::kUnitBytes, max_rows},
+             words),
       logits(device, std::uint64_t{max_rows} * part.vocabulary * sizeof(float),
              hpp::BufferUsageFlagBits::eTransferDst, vk::MemoryKind::readback),
-      context{pipelines, device.limits(),       tuning(device, options), memory.layout(),
-              kv_dtype,  memory.values_texel(), memory.kv_texel(),       true},
-      plan(device, context, program, image.tensors(), weights, values, kv) {
+      context{pipelines, device.limits(),       tuning(device, options), words,
+              kv_dtype,  memory.values_texel(), memory.kv_texel(),       pool.page_positions(),
+              true},
+      plan(device, context, program, image.tensors(), weights, values, kv),
+      copying(device.create_commands()) {
     const vk::Identity& identity = device.identity();
     report = {identity.device_name,
               identity.driver_name,
@@ -195,6 +194,7 @@ void Engine::Impl::check_chunk(const Chunk& chunk) const {
 /// Throws std::invalid_argument, before anything changes.
 ops::StepShape Engine::Impl::check(std::span<const Chunk> chunks) const {
     std::uint64_t tokens = 0;
+    std::uint64_t pages = 0;
     ops::StepShape shape;
     for (std::size_t i = 0; i < chunks.size(); ++i) {
         const Chunk& chunk = chunks[i];
@@ -210,30 +210,76 @@ ops::StepShape Engine::Impl::check(std::span<const Chunk> chunks) const {
         }
         const auto count = static_cast<std::uint32_t>(chunk.tokens.size());
         shape.outputs += chunk.logits == Logits::all ? count : chunk.logits == Logits::last;
+        pages += chunk.sequence->pages_needed(count);
+    }
+    if (pages > pool.free()) {
+        throw broken("a step needs " + std::to_string(pages) + " pages of the KV pool, which has " +
+                     std::to_string(pool.free()) + " free");
     }
     shape.tokens = static_cast<std::uint32_t>(tokens);
     return shape;
 }
 
+/// Each chunk's sequence gets the pages it needs; check() saw that they are there.
+std::vector<PageCopy> Engine::Impl::take_pages(std::span<const Chunk> chunks) const {
+    std::vector<PageCopy> copies;
+    for (const Chunk& chunk : chunks) {
+        static_cast<KvSequence&>(*chunk.sequence)
+            .take_pages(static_cast<std::uint32_t>(chunk.tokens.size()), copies);
+    }
+    return copies;
+}
+
+void Engine::Impl::record_copies(std::span<const PageCopy> copies) const {
+    using Stage = hpp::PipelineStageFlagBits;
+    using Access = hpp::AccessFlagBits;
+    const std::uint64_t page_bytes = pool.page_units() * ops::kUnitBytes;
+    std::vector<hpp::BufferCopy> pages;
+    for (const PageCopy& copy : copies) {
+        pages.push_back({.srcOffset = copy.from * page_bytes,
+                         .dstOffset = copy.to * page_bytes,
+                         .size = page_bytes});
+    }
+    copying.begin(
+        hpp::CommandBufferBeginInfo{.flags = hpp::CommandBufferUsageFlagBits::eOneTimeSubmit});
+    // After the steps before, which wrote the one and may have read the other.
+    copying.pipelineBarrier(
+        Stage::eComputeShader | Stage::eTransfer, Stage::eTransfer, {},
+        hpp::MemoryBarrier{.srcAccessMask = Access::eShaderWrite | Access::eTransferWrite,
+                           .dstAccessMask = Access::eTransferRead | Access::eTransferWrite},
+        {}, {});
+    copying.copyBuffer(memory.kv().handle(), memory.kv().handle(), pages);
+    copying.pipelineBarrier(
+        Stage::eTransfer, Stage::eComputeShader, {},
+        hpp::MemoryBarrier{.srcAccessMask = Access::eTransferWrite,
+                           .dstAccessMask = Access::eShaderRead | Access::eShaderWrite},
+        {}, {});
+    copying.end();
+}
+
 void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
-    const std::span<std::uint32_t> words = memory.words();
-    const ops::StepWords& layout = memory.layout();
+    const std::span<std::uint32_t> step = memory.words();
     std::uint32_t row = 0;
     std::uint32_t output = 0;
+    std::uint32_t table = words.page_tables;
     for (const Chunk& chunk : chunks) {
         const auto& sequence = static_cast<const KvSequence&>(*chunk.sequence);
         std::uint32_t position = sequence.length();
+        const std::span<const std::uint32_t> pages = sequence.pages();
+        for (std::size_t i = 0; i < pages.size(); ++i) {
+            step[table + i] = pool.first_unit(pages[i]);
+        }
         for (std::size_t i = 0; i < chunk.tokens.size(); ++i) {
-            words[layout.token_ids + row] = chunk.tokens[i];
-            words[layout.positions + row] = position++;
-            words[layout.kv_bases + row] = sequence.region().first_unit;
-            words[layout.kv_capacities + row] = sequence.region().positions;
+            step[words.token_ids + row] = chunk.tokens[i];
+            step[words.positions + row] = position++;
+            step[words.kv_tables + row] = table;
             const bool last = i + 1 == chunk.tokens.size();
             if (chunk.logits == Logits::all || (chunk.logits == Logits::last && last)) {
-                words[layout.output_rows + output++] = row;
+                step[words.output_rows + output++] = row;
             }
             ++row;
         }
+        table += words.table_pages;
     }
 }
 
@@ -294,8 +340,15 @@ std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks) {
             if (++steps == kColdSteps) {
                 end_cold();
             }
+            const std::vector<PageCopy> copies = take_pages(chunks);
             write_step(chunks);
-            device.run(commands_for(shape));
+            std::vector<hpp::CommandBuffer> buffers;
+            if (!copies.empty()) {
+                record_copies(copies);
+                buffers.push_back(*copying);
+            }
+            buffers.push_back(*commands_for(shape));
+            device.run(buffers);
         });
     } catch (const DeviceError&) {
         lost = true;
@@ -314,8 +367,8 @@ std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks) {
 }
 
 std::unique_ptr<KvSequence> Engine::Impl::create_sequence(std::uint32_t capacity) {
-    const auto region = pool.allocate(capacity);
-    return region ? std::make_unique<KvSequence>(pool, *region, capacity) : nullptr;
+    return pool.pages_of(capacity) > pool.pages() ? nullptr
+                                                  : std::make_unique<KvSequence>(pool, capacity);
 }
 
 void Engine::Impl::end_cold() {
@@ -332,7 +385,7 @@ bool Engine::Impl::warm_up() {
         ++warmed;
     }
     const auto sequence = warmed < kWarmRows.size() ? create_sequence(kWarmRows[warmed]) : nullptr;
-    if (sequence == nullptr) {
+    if (sequence == nullptr || sequence->pages_needed(kWarmRows[warmed]) > pool.free()) {
         return false;
     }
     if (warmed + 1 == kWarmRows.size()) {
@@ -378,8 +431,10 @@ std::unique_ptr<Sequence> Engine::create_sequence(std::uint32_t capacity) {
     return impl_->create_sequence(capacity);
 }
 
-std::uint64_t Engine::kv_used_bytes() const {
-    return impl_->pool.used_units() * ops::kUnitBytes;
+KvUse Engine::kv_use() const {
+    const KvPool& pool = impl_->pool;
+    return {pool.page_units() * ops::kUnitBytes, pool.page_positions(), pool.pages(), pool.used(),
+            pool.shared_pages()};
 }
 
 bool Engine::warm_up() {

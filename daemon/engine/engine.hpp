@@ -27,6 +27,8 @@ struct Options {
     std::string device;
     KvType kv_type = KvType::f16;
     std::uint64_t kv_pool_bytes = 256ULL << 20;
+    /// Positions of a page of the pool: a power of two, at least 8.
+    std::uint32_t kv_page_positions = 64;
     /// Rows computed at once; larger prompts run in chunks of it.
     std::uint32_t max_step_rows = 64;
     /// Run a program's groups of operators as one kernel each; tests compare.
@@ -61,16 +63,44 @@ struct DeviceReport {
 /// line, empty without one.
 [[nodiscard]] std::string device_usage();
 
-/// A sequence's place in the KV pool. Destroying it frees the place at once.
-/// Must not outlive its Engine; engine thread only.
+/// The KV pool: pages, each with room for some positions.
+struct KvUse {
+    std::uint64_t page_bytes = 0;
+    std::uint32_t page_positions = 0;
+    std::uint32_t pages = 0;   ///< in all
+    std::uint32_t used = 0;    ///< held by sequences
+    std::uint32_t shared = 0;  ///< of these, by several
+
+    [[nodiscard]] std::uint32_t free() const { return pages - used; }
+    [[nodiscard]] std::uint64_t used_bytes() const { return used * page_bytes; }
+};
+
+/// Tokens whose keys and values lie in pages of the KV pool. It takes pages as
+/// it grows, in Engine::step(), and frees them at once when it is rewound or
+/// destroyed. Must not outlive its Engine; engine thread only.
 class Sequence {
    public:
+    Sequence() = default;
     virtual ~Sequence() = default;
+    Sequence& operator=(const Sequence&) = delete;
+    /// Tokens it may grow to.
     [[nodiscard]] virtual std::uint32_t capacity() const = 0;
     /// Tokens whose keys and values are held.
     [[nodiscard]] virtual std::uint32_t length() const = 0;
     /// Forget all but the first `length` tokens.
     virtual void rewind(std::uint32_t length) = 0;
+    /// Free pages that appending `count` tokens takes, at most.
+    [[nodiscard]] virtual std::uint32_t pages_needed(std::uint32_t count) const = 0;
+    /// Whether the page of its last token is also a clone's: then rewinding
+    /// frees it for nobody.
+    [[nodiscard]] virtual bool last_page_shared() const = 0;
+    /// A sequence of the same tokens that goes its own way. It takes no page:
+    /// what both have they share, and who appends to a page in part full gets
+    /// a copy of it.
+    [[nodiscard]] virtual std::unique_ptr<Sequence> clone() const = 0;
+
+   protected:
+    Sequence(const Sequence&) = default;
 };
 
 enum class Logits : std::uint8_t { none, last, all };
@@ -100,9 +130,10 @@ class Engine {
     [[nodiscard]] std::uint32_t vocabulary() const;
     [[nodiscard]] std::uint32_t max_step_rows() const;
 
-    /// Null when the pool has no room. capacity <= context_length().
+    /// Null when all of the pool has no room for `capacity` tokens, which is
+    /// at most context_length(). Takes no page yet.
     [[nodiscard]] std::unique_ptr<Sequence> create_sequence(std::uint32_t capacity);
-    [[nodiscard]] std::uint64_t kv_used_bytes() const;
+    [[nodiscard]] KvUse kv_use() const;
 
     /// Kernels are compiled when a step first wants them, and the first steps make
     /// do with few. This runs a step of the next shape that brings further ones,
@@ -111,11 +142,11 @@ class Engine {
     bool warm_up();
 
     /// Compute the chunks: rows in all <= max_step_rows(), each sequence with
-    /// room. Returns the wanted logits, vocabulary() floats a row, in chunk
-    /// then row order; valid until the next call. Throws DeviceError on loss
-    /// of the device (the engine is then unusable), trust::RevokedError where
-    /// the image was lost (likewise), and std::invalid_argument on a broken
-    /// precondition (nothing changed).
+    /// room, and no more pages needed than are free. Returns the wanted logits,
+    /// vocabulary() floats
+    /// a row, in chunk then row order; valid until the next call. Throws DeviceError on loss of the
+    /// device (the engine is then unusable), trust::RevokedError where the image was lost
+    /// (likewise), and std::invalid_argument on a broken precondition (nothing changed).
     std::span<const float> step(std::span<const Chunk> chunks);
 
    private:

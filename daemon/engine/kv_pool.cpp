@@ -2,52 +2,45 @@
 #include "kv_pool.hpp"
 
 #include <algorithm>
-#include <iterator>
 #include <limits>
+#include <numeric>
+#include <stdexcept>
 
 namespace m4::engine {
 
-KvPool::KvPool(std::uint64_t pool_units, std::uint32_t position_units)
-    : position_units_(std::max(position_units, 1U)) {
+KvPool::KvPool(std::uint64_t pool_units, std::uint32_t position_units, std::uint32_t page_positions)
+    : page_positions_(page_positions),
+      page_units_(std::uint64_t{std::max(position_units, 1U)} * page_positions) {
     // Kernels address units with 32 bits, some with a sign.
     constexpr std::uint64_t kMost = std::numeric_limits<std::int32_t>::max();
-    if (pool_units != 0) {
-        gaps_[0] = std::min(pool_units, kMost);
+    const auto pages = static_cast<std::size_t>(std::min(pool_units, kMost) / page_units_);
+    holders_.resize(pages);
+    free_.resize(pages);
+    std::iota(free_.rbegin(), free_.rend(), 0U);  // the first page first
+}
+
+std::uint32_t KvPool::take() {
+    if (free_.empty()) {
+        throw std::logic_error("the KV pool has no free page");
+    }
+    const std::uint32_t page = free_.back();
+    free_.pop_back();
+    holders_[page] = 1;
+    return page;
+}
+
+void KvPool::share(std::uint32_t page) {
+    if (++holders_[page] == 2) {
+        ++shared_;
     }
 }
 
-std::optional<KvPool::Region> KvPool::allocate(std::uint32_t positions) {
-    const std::uint64_t rounded = (std::uint64_t{positions} + kPositionAlignment - 1) /
-                                  kPositionAlignment * kPositionAlignment;
-    const std::uint64_t units = rounded * position_units_;
-    const auto gap = std::find_if(gaps_.begin(), gaps_.end(),
-                                  [&](const auto& entry) { return entry.second >= units; });
-    if (units == 0 || gap == gaps_.end()) {
-        return std::nullopt;
-    }
-    const auto [first, size] = *gap;
-    gaps_.erase(gap);
-    if (size > units) {
-        gaps_[first + units] = size - units;
-    }
-    used_ += units;
-    return Region{static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(rounded), units};
-}
-
-void KvPool::free(const Region& region) noexcept {
-    used_ -= region.units;
-    auto gap = gaps_.emplace(region.first_unit, region.units).first;
-    if (const auto next = std::next(gap);
-        next != gaps_.end() && gap->first + gap->second == next->first) {
-        gap->second += next->second;
-        gaps_.erase(next);
-    }
-    if (gap != gaps_.begin()) {
-        if (const auto previous = std::prev(gap);
-            previous->first + previous->second == gap->first) {
-            previous->second += gap->second;
-            gaps_.erase(gap);
-        }
+void KvPool::release(std::uint32_t page) noexcept {
+    const std::uint32_t left = --holders_[page];
+    if (left == 1) {
+        --shared_;
+    } else if (left == 0) {
+        free_.push_back(page);  // has room: reserved for all pages at once
     }
 }
 

@@ -2,39 +2,55 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <optional>
+#include <vector>
 
 namespace m4::engine {
 
-/// Regions of the KV pool, in 16-byte units: first fit, neighbours joined when
-/// freed. A region's bytes are not cleared: a kernel reads the positions up to
-/// its row's own, and each of these was written by the sequence itself before,
-/// since a sequence grows without gaps. So no sequence ever sees what another
-/// left behind. Engine thread only.
+/// Pages of the KV pool, counted by who holds them. A page has room for some
+/// positions in all layers, keys and values. Its bytes are not cleared: a
+/// kernel reads the positions up to its row's own, and each of these was
+/// written by the sequence itself, or by one it is a clone of, since a sequence
+/// grows without gaps. So no sequence ever sees what another left behind.
+/// Engine thread only.
 class KvPool {
    public:
-    /// Positions a region's capacity is rounded up to.
-    static constexpr std::uint32_t kPositionAlignment = 64;
+    /// Units of 16 bytes. `position_units`: what one position takes in all
+    /// layers, keys and values; `page_positions`: at least 1.
+    KvPool(std::uint64_t pool_units, std::uint32_t position_units, std::uint32_t page_positions);
 
-    struct Region {
-        std::uint32_t first_unit = 0;
-        std::uint32_t positions = 0;  ///< rounded capacity
-        std::uint64_t units = 0;
-    };
+    [[nodiscard]] std::uint32_t page_positions() const { return page_positions_; }
+    [[nodiscard]] std::uint64_t page_units() const { return page_units_; }
+    /// In all.
+    [[nodiscard]] std::uint32_t pages() const {
+        return static_cast<std::uint32_t>(holders_.size());
+    }
+    [[nodiscard]] std::uint32_t free() const { return static_cast<std::uint32_t>(free_.size()); }
+    [[nodiscard]] std::uint32_t used() const { return pages() - free(); }
+    /// Of the used, those held more than once.
+    [[nodiscard]] std::uint32_t shared_pages() const { return shared_; }
+    /// First unit of a page: fits 31 bits, as does every unit of the pool.
+    [[nodiscard]] std::uint32_t first_unit(std::uint32_t page) const {
+        return static_cast<std::uint32_t>(page * page_units_);
+    }
+    /// Pages that so many positions take.
+    [[nodiscard]] std::uint32_t pages_of(std::uint32_t positions) const {
+        return positions / page_positions_ + (positions % page_positions_ != 0 ? 1U : 0U);
+    }
 
-    /// `position_units`: units one position takes in all layers, keys and values.
-    KvPool(std::uint64_t pool_units, std::uint32_t position_units);
-
-    /// Room for at least `positions`; nothing when no gap fits.
-    [[nodiscard]] std::optional<Region> allocate(std::uint32_t positions);
-    void free(const Region& region) noexcept;
-    [[nodiscard]] std::uint64_t used_units() const { return used_; }
+    /// A page, held once. Throws std::logic_error where none is free.
+    [[nodiscard]] std::uint32_t take();
+    /// Held once more.
+    void share(std::uint32_t page);
+    /// Held once less; free when by nobody.
+    void release(std::uint32_t page) noexcept;
+    [[nodiscard]] bool shared(std::uint32_t page) const { return holders_[page] > 1; }
 
    private:
-    std::map<std::uint64_t, std::uint64_t> gaps_;  // first unit -> units
-    std::uint64_t used_ = 0;
-    std::uint32_t position_units_;
+    std::uint32_t page_positions_;
+    std::uint64_t page_units_;
+    std::vector<std::uint32_t> holders_;  // by page
+    std::vector<std::uint32_t> free_;     // the last is taken next
+    std::uint32_t shared_ = 0;
 };
 
 }  // namespace m4::engine

@@ -206,7 +206,7 @@ Packet status_packet(sched::RequestId request, const ServiceInfo& info,
     reply.add_weight_bytes(info.device.weight_bytes);
     reply.add_copied_bytes(info.device.copied_bytes);
     reply.add_kv_pool_bytes(info.device.kv_pool_bytes);
-    reply.add_kv_used_bytes(snapshot.kv_used_bytes);
+    reply.add_kv_used_bytes(snapshot.kv.used_bytes());
     reply.add_uptime_ms(figures.uptime_ms);
     reply.add_start_to_ready_ms(info.start_to_ready_ms);
     reply.add_tokens_prompt(snapshot.tokens_prompt);

@@ -14,19 +14,18 @@ class KvWrite final : public Operator {
           v_(places.inputs[2].value),
           positions_(places.inputs[3].value),
           head_units_(divide_up(state_.head_dim, unit_elements(context.kv_dtype))) {
-        kernel_ =
-            context.pipelines.get(shaders::find_variant(firmware::OpCode::kv_write,
-                                                        context.kv_dtype, kv_access_of(context)),
-                                  std::array{context.tuning.elementwise_lanes});
+        kernel_ = context.pipelines.get(
+            shaders::find_variant(firmware::OpCode::kv_write, context.kv_dtype,
+                                  kv_access_of(context)),
+            std::array{context.tuning.elementwise_lanes, context.page_positions});
     }
 
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
         const std::uint32_t rows = shape.rows(k_.rows);
         const Dispatch dispatch{
             .kernel = kernel_,
-            .push = {k_.unit, v_.unit, k_.stride, rows, positions_.word, context_.words.kv_bases,
-                     context_.words.kv_capacities, state_.layer_units, state_.kv_heads,
-                     state_.head_dim, head_units_}};
+            .push = {k_.unit, v_.unit, k_.stride, rows, positions_.word, context_.words.kv_tables,
+                     state_.layer_units, state_.kv_heads, state_.head_dim, head_units_}};
         push_lanes(context_, std::uint64_t{rows} * state_.kv_heads * head_units_,
                    context_.tuning.elementwise_lanes, dispatch, out);
     }

@@ -24,9 +24,10 @@ std::uint64_t StepMemory::largest_kv_bytes(const vk::Device& device) {
 }
 
 StepMemory::StepMemory(const vk::Device& device, const vk::Pipelines& pipelines, const Sizes& sizes,
-                       bool force_storage)
-    : layout_(StepWords::for_rows(sizes.max_rows)), descriptors_(device, 1) {
+                       const StepWords& words, bool force_storage)
+    : descriptors_(device, 1) {
     const vk::Limits& limits = device.limits();
+    const std::uint64_t step_bytes = std::uint64_t{words.count} * sizeof(std::uint32_t);
     const std::uint64_t value_bytes = sizes.value_bytes + kSlackBytes;
     if (value_bytes > limits.storage_range) {
         throw vk::DeviceError("values of " + std::to_string(sizes.max_rows) +
@@ -35,19 +36,27 @@ StepMemory::StepMemory(const vk::Device& device, const vk::Pipelines& pipelines,
                               " bytes): lower max_step_rows");
     }
     values_texel_ = !force_storage && value_bytes / kUnitBytes <= limits.texel_elements;
-    kv_texel_ = !force_storage && sizes.kv_bytes / kUnitBytes <= limits.texel_elements;
+    kv_texel_ = !force_storage && sizes.kv_bytes / kUnitBytes <= limits.texel_elements &&
+                words.count <= limits.texel_elements;
+    if (step_bytes > limits.storage_range ||
+        (!kv_texel_ && sizes.kv_bytes > limits.storage_range)) {
+        throw vk::DeviceError("page tables of " + std::to_string(sizes.max_rows) +
+                              " sequences of " + std::to_string(words.table_pages) +
+                              " pages take more than a buffer of the device holds beside the KV "
+                              "pool: lower max_step_rows");
+    }
 
     values_ = vk::Buffer(device, value_bytes,
                          Usage::eUniformTexelBuffer | Usage::eStorageBuffer | Usage::eTransferSrc |
                              Usage::eTransferDst,
                          vk::MemoryKind::device);
-    step_ = vk::Buffer(device, layout_.count * sizeof(std::uint32_t), Usage::eStorageBuffer,
+    step_ = vk::Buffer(device, step_bytes, Usage::eUniformTexelBuffer | Usage::eStorageBuffer,
                        vk::MemoryKind::upload);
     kv_ = vk::Buffer(device, std::max(sizes.kv_bytes, kUnitBytes),
                      Usage::eUniformTexelBuffer | Usage::eStorageTexelBuffer |
                          Usage::eStorageBuffer | Usage::eTransferSrc | Usage::eTransferDst,
                      vk::MemoryKind::device);
-    words_ = {reinterpret_cast<std::uint32_t*>(step_.mapped().data()), layout_.count};
+    words_ = {reinterpret_cast<std::uint32_t*>(step_.mapped().data()), words.count};
 
     using Type = hpp::DescriptorType;
     std::vector<vk::Binding> bindings = {
@@ -62,6 +71,8 @@ StepMemory::StepMemory(const vk::Device& device, const vk::Pipelines& pipelines,
         kv_view_ = create_view(device, kv_, hpp::Format::eR32G32B32A32Uint, 0, kv_.size_bytes());
         bindings.push_back({3, Type::eUniformTexelBuffer, *kv_view_});
         bindings.push_back({4, Type::eStorageTexelBuffer, *kv_view_});
+        step_view_ = create_view(device, step_, hpp::Format::eR32Uint, 0, step_bytes);
+        bindings.push_back({6, Type::eUniformTexelBuffer, *step_view_});
     } else {
         bindings.push_back({5, Type::eStorageBuffer, {}, kv_.handle(), 0, kv_.size_bytes()});
     }

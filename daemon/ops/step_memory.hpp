@@ -20,17 +20,28 @@ constexpr std::uint32_t kRowAlignment = 8;  ///< floats a value's row is padded 
 }
 
 /// The step buffer: what varies from step to step, a word (u32) each. Word i
-/// of an array belongs to row i of the step.
+/// of an array belongs to row i of the step. Behind them are page tables: word
+/// j of a table is the first unit, in the KV pool, of page j of a sequence.
 struct StepWords {
     std::uint32_t token_ids = 0;
     std::uint32_t positions = 0;
-    std::uint32_t output_rows = 0;    ///< of output i, not of row i
-    std::uint32_t kv_bases = 0;       ///< first unit of the row's sequence in the KV pool
-    std::uint32_t kv_capacities = 0;  ///< positions that sequence has room for
+    std::uint32_t output_rows = 0;  ///< of output i, not of row i
+    std::uint32_t kv_tables = 0;    ///< first word of the page table of the row's sequence
+    std::uint32_t page_tables = 0;  ///< the tables, of `table_pages` words each
+    std::uint32_t table_pages = 0;
     std::uint32_t count = 0;
 
-    [[nodiscard]] static constexpr StepWords for_rows(std::uint32_t max_rows) {
-        return {0, max_rows, 2 * max_rows, 3 * max_rows, 4 * max_rows, 5 * max_rows};
+    /// A step has at most as many sequences as rows. `table_pages`: of the
+    /// longest sequence.
+    [[nodiscard]] static constexpr StepWords for_rows(std::uint32_t max_rows,
+                                                      std::uint32_t table_pages) {
+        return {.token_ids = 0,
+                .positions = max_rows,
+                .output_rows = 2 * max_rows,
+                .kv_tables = 3 * max_rows,
+                .page_tables = 4 * max_rows,
+                .table_pages = table_pages,
+                .count = (4 + table_pages) * max_rows};
     }
 };
 
@@ -46,7 +57,7 @@ class StepMemory {
 
     /// `force_storage`: as on a device whose texel buffers are small (tests).
     StepMemory(const vk::Device& device, const vk::Pipelines& pipelines, const Sizes& sizes,
-               bool force_storage = false);
+               const StepWords& words, bool force_storage = false);
 
     /// The largest KV pool that kernels can address on this device.
     [[nodiscard]] static std::uint64_t largest_kv_bytes(const vk::Device& device);
@@ -54,19 +65,19 @@ class StepMemory {
     [[nodiscard]] hpp::DescriptorSet set() const { return set_; }
     [[nodiscard]] const vk::Buffer& values() const { return values_; }
     [[nodiscard]] const vk::Buffer& kv() const { return kv_; }
-    [[nodiscard]] const StepWords& layout() const { return layout_; }
     /// The step buffer, mapped. Write only while no step runs.
     [[nodiscard]] std::span<std::uint32_t> words() const { return words_; }
     [[nodiscard]] bool values_texel() const { return values_texel_; }
+    /// The KV pool, and with it the step buffer.
     [[nodiscard]] bool kv_texel() const { return kv_texel_; }
 
    private:
-    StepWords layout_;
     vk::Buffer values_;
     vk::Buffer step_;
     vk::Buffer kv_;
     hpp::raii::BufferView values_view_ = nullptr;
     hpp::raii::BufferView kv_view_ = nullptr;
+    hpp::raii::BufferView step_view_ = nullptr;
     vk::Descriptors descriptors_;
     hpp::DescriptorSet set_;
     std::span<std::uint32_t> words_;

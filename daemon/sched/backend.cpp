@@ -23,8 +23,8 @@ std::unique_ptr<engine::Sequence> EngineBackend::create_sequence(std::uint32_t c
     return engine_->create_sequence(capacity);
 }
 
-std::uint64_t EngineBackend::kv_used_bytes() const {
-    return engine_->kv_used_bytes();
+engine::KvUse EngineBackend::kv_use() const {
+    return engine_->kv_use();
 }
 
 std::span<const float> EngineBackend::step(std::span<const engine::Chunk> chunks) {

@@ -25,7 +25,7 @@ class Backend {
 
     [[nodiscard]] virtual std::unique_ptr<engine::Sequence> create_sequence(
         std::uint32_t capacity) = 0;
-    [[nodiscard]] virtual std::uint64_t kv_used_bytes() const = 0;
+    [[nodiscard]] virtual engine::KvUse kv_use() const = 0;
     [[nodiscard]] virtual std::span<const float> step(std::span<const engine::Chunk> chunks) = 0;
     /// Does some of the work that a later step would have to; false: none is left.
     virtual bool warm_up() = 0;
@@ -53,7 +53,7 @@ class EngineBackend final : public Backend {
     [[nodiscard]] std::uint32_t max_step_rows() const override;
     [[nodiscard]] std::unique_ptr<engine::Sequence> create_sequence(
         std::uint32_t capacity) override;
-    [[nodiscard]] std::uint64_t kv_used_bytes() const override;
+    [[nodiscard]] engine::KvUse kv_use() const override;
     [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks) override;
     bool warm_up() override;
 

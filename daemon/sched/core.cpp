@@ -101,12 +101,12 @@ bool Core::step() {
         return false;
     }
     try {
-        find_room_for_scores();
         const std::vector<Share> shares = plan();
-        if (shares.empty()) {
+        if (!shares.empty()) {
+            run(shares);
+        } else if (!refuse_for_pages()) {
             return false;
         }
-        run(shares);
     } catch (const trust::RevokedError& error) {
         revoke(error.what());
     } catch (const engine::DeviceError& error) {
@@ -133,48 +133,28 @@ bool Core::warm_up() {
     return false;
 }
 
-/// A score request has a sequence of its own, which it gets when the pool has
-/// room: at once, or when another score request ends. Sessions may hold the
-/// pool for ever, so for them nobody waits.
-void Core::find_room_for_scores() {
-    std::size_t holding = 0;
-    for (const auto& work : works_) {
-        const Session& session = work->session();
-        // Nor for one whose client may never read on.
-        const bool moving = !paused(work->client());
-        holding += session.id == 0 && session.sequence != nullptr && moving ? 1U : 0U;
-    }
-    for (const auto& work : works_) {
-        Session& session = work->session();
-        if (session.sequence != nullptr) {
-            continue;
-        }
-        session.sequence = backend_->create_sequence(session.capacity);
-        if (session.sequence != nullptr) {
-            ++holding;
-        } else if (holding == 0) {
-            fail(work->client(), work->request(), M4_E_BUSY,
-                 "no room in the KV cache for " + std::to_string(session.capacity) + " tokens",
-                 retry_after_ms());
-            work->end();
-        }
-    }
-    drop_finished();
-}
-
 std::vector<Share> Core::plan() {
-    std::vector<Candidate> candidates;
+    // Ranks count for pages alone; rows are shared by turns.
+    std::vector<std::size_t> order;
     for (std::size_t i = 0; i < works_.size(); ++i) {
+        if (!paused(works_[i]->client())) {
+            order.push_back(i);
+        }
+    }
+    std::ranges::sort(order, {}, [&](std::size_t i) { return works_[i]->rank(); });
+    std::vector<Candidate> candidates;
+    std::uint32_t promised = 0;
+    for (const std::size_t i : order) {
         Work& work = *works_[i];
         const ClientState& client = clients_.at(work.client());
-        if (work.session().sequence == nullptr || paused(work.client())) {
+        Candidate candidate;
+        candidate.rows_wanted = rows_with_pages(work, promised);
+        if (candidate.rows_wanted == 0) {
             continue;
         }
-        Candidate candidate;
         candidate.index = i;
         candidate.client = work.client();
         candidate.decoding = work.decoding();
-        candidate.rows_wanted = work.rows_wanted();
         candidate.turn = work.turn();
         candidate.client_turn = candidate.decoding ? client.decode_turn : client.prefill_turn;
         candidates.push_back(candidate);
@@ -193,6 +173,7 @@ void Core::run(const std::vector<Share>& shares) {
         work.take_turn(step_number_);
         tokens_prompt_ += work.decoding() ? 0 : share.rows;
         Session& session = work.session();
+        session.last_used = step_number_;
         chunks.push_back({session.sequence.get(), session.missing().first(share.rows),
                           work.logits_of(share.rows)});
     }
@@ -282,7 +263,7 @@ void Core::fail(ClientId client, RequestId request, int code, std::string messag
 
 Snapshot Core::snapshot() const {
     Snapshot snapshot;
-    snapshot.kv_used_bytes = backend_->kv_used_bytes();
+    snapshot.kv = backend_->kv_use();
     snapshot.tokens_prompt = tokens_prompt_;
     snapshot.tokens_generated = tokens_generated_;
     snapshot.sessions = static_cast<std::uint32_t>(sessions_.size());
@@ -296,7 +277,7 @@ std::uint32_t Core::retry_after_ms() const {
     std::uint64_t rows = 0;
     for (const auto& work : works_) {
         const Session& session = work->session();
-        rows += session.tokens.size() - (session.sequence ? session.sequence->length() : 0);
+        rows += session.tokens.size() - session.sequence->length();
     }
     const double steps = 1 + static_cast<double>(rows) / backend_->max_step_rows();
     return static_cast<std::uint32_t>(std::clamp(steps * step_ms_, 10.0, 10'000.0));

@@ -63,6 +63,7 @@ class Core {
     using Admission = std::optional<Failure>;
 
     void handle(const ClientState& client, RequestId request, CreateSession what);
+    void handle(const ClientState& client, RequestId request, CloneSession what);
     void handle(const ClientState& client, RequestId request, AppendTokens what);
     void handle(const ClientState& client, RequestId request, TruncateSession what);
     void handle(const ClientState& client, RequestId request, InspectSession what);
@@ -86,8 +87,12 @@ class Core {
     void emit(ClientId client, RequestId request, Outcome outcome);
     void fail(ClientId client, RequestId request, int code, std::string message,
               std::uint32_t retry_ms = 0);
-    void find_room_for_scores();
     [[nodiscard]] std::vector<Share> plan();
+    bool free_pages(std::uint32_t wanted, const Work& taker);
+    [[nodiscard]] std::uint32_t rows_with_pages(Work& work, std::uint32_t& promised);
+    bool refuse_for_pages();
+    void add_work(std::unique_ptr<Work> work);
+    void add_session(const ClientState& client, RequestId request, Session session);
     void run(const std::vector<Share>& shares);
     void commit(const std::vector<Share>& shares, const std::vector<std::size_t>& row_counts,
                 std::span<const float> logits);
@@ -106,6 +111,7 @@ class Core {
     std::vector<std::unique_ptr<Work>> works_;  ///< in order of arrival
     std::vector<Completion> completions_;
     SessionId next_session_ = 1;
+    std::uint64_t last_rank_ = 0;
     std::uint64_t step_number_ = 0;
     std::uint64_t tokens_prompt_ = 0;
     std::uint64_t tokens_generated_ = 0;

@@ -25,6 +25,14 @@ Failure invalid(std::string why) {
     return {M4_E_INVALID, std::move(why), 0};
 }
 
+Failure over_pool(std::size_t tokens, const engine::KvUse& use) {
+    return {M4_E_TOO_LARGE,
+            "the KV cache has room for " +
+                tokens_text(std::size_t{use.pages} * use.page_positions) + " in all, not for " +
+                std::to_string(tokens),
+            0};
+}
+
 }  // namespace
 
 void Core::handle(const ClientState& client, RequestId request, CreateSession what) {
@@ -39,18 +47,43 @@ void Core::handle(const ClientState& client, RequestId request, CreateSession wh
         return;
     }
     Session session;
-    session.id = next_session_;
-    session.client = client.who.id;
     session.capacity = what.capacity == 0 ? longest : what.capacity;
     session.sequence = backend_->create_sequence(session.capacity);
     if (session.sequence == nullptr) {
-        fail(client.who.id, request, M4_E_BUSY,
-             "no room in the KV cache for " + tokens_text(session.capacity), retry_after_ms());
+        emit(client.who.id, request, over_pool(session.capacity, backend_->kv_use()));
         return;
     }
-    ++next_session_;
+    add_session(client, request, std::move(session));
+}
+
+/// Tokens, and keys and values as far as the original has them; not its past.
+void Core::handle(const ClientState& client, RequestId request, CloneSession what) {
+    const Session* original = idle_session(client, request, what.session);
+    if (original == nullptr) {
+        return;
+    }
+    if (Admission refusal = admit_session(client)) {
+        emit(client.who.id, request, std::move(*refusal));
+        return;
+    }
+    Session session;
+    session.capacity = original->capacity;
+    session.tokens = original->tokens;
+    session.sequence = original->sequence->clone();
+    add_session(client, request, std::move(session));
+}
+
+void Core::add_session(const ClientState& client, RequestId request, Session session) {
+    session.id = next_session_++;
+    session.client = client.who.id;
+    session.last_used = step_number_;
     emit(client.who.id, request, state_of(session));
     sessions_.emplace(session.id, std::move(session));
+}
+
+void Core::add_work(std::unique_ptr<Work> work) {
+    work->set_rank(++last_rank_);
+    works_.push_back(std::move(work));
 }
 
 void Core::handle(const ClientState& client, RequestId request, AppendTokens what) {
@@ -149,7 +182,7 @@ void Core::handle(const ClientState& client, RequestId request, Generate what) {
         emit(client.who.id, request, work->finished_as(M4_FINISH_CONTEXT));
         return;
     }
-    works_.push_back(std::move(work));
+    add_work(std::move(work));
 }
 
 void Core::handle(const ClientState& client, RequestId request, Score what) {
@@ -170,8 +203,15 @@ void Core::handle(const ClientState& client, RequestId request, Score what) {
         emit(client.who.id, request, std::move(*refusal));
         return;
     }
-    works_.push_back(std::make_unique<Scoring>(client.who.id, request, arrived_, std::move(what),
-                                               backend_->vocabulary(), limits_.score_step_bytes));
+    const auto tokens = static_cast<std::uint32_t>(what.ids.size());
+    auto sequence = backend_->create_sequence(tokens);
+    if (sequence == nullptr) {
+        emit(client.who.id, request, over_pool(tokens, backend_->kv_use()));
+        return;
+    }
+    add_work(std::make_unique<Scoring>(client.who.id, request, arrived_, std::move(what),
+                                       std::move(sequence), backend_->vocabulary(),
+                                       limits_.score_step_bytes));
 }
 
 Core::Admission Core::admit_session(const ClientState& client) const {

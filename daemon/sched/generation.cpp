@@ -33,7 +33,8 @@ Generation::Generation(ClientId client, RequestId request, Clock::time_point arr
       eos_id_(options.ignore_eos ? -1 : text.eos_id()) {
     session.active = true;
     counts_.prompt_tokens = session.position();
-    counts_.cached_tokens = session.prepare_logits();
+    session.prepare_logits();
+    counts_.cached_tokens = session.sequence->length();
 }
 
 Generation::~Generation() {
@@ -48,8 +49,10 @@ engine::Logits Generation::logits_of(std::uint32_t rows) {
     return rows == rows_wanted() ? engine::Logits::last : engine::Logits::none;
 }
 
-void Generation::advance(std::uint32_t /*rows*/, std::span<const float> logits,
+void Generation::advance(std::uint32_t rows, std::span<const float> logits,
                          std::vector<Outcome>& outcomes) {
+    // It may have lost pages between its arrival and its first step.
+    counts_.cached_tokens = std::min(counts_.cached_tokens, session_->sequence->length() - rows);
     if (logits.empty()) {
         return;
     }

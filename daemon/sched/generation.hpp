@@ -19,7 +19,9 @@ class Generation final : public Work {
     ~Generation() override;
 
     [[nodiscard]] Session& session() override { return *session_; }
-    [[nodiscard]] bool decoding() const override { return counts_.output_tokens > 0; }
+    [[nodiscard]] bool decoding() const override {
+        return counts_.output_tokens > 0 && session_->missing().size() == 1;
+    }
     [[nodiscard]] std::uint32_t rows_wanted() override;
     [[nodiscard]] engine::Logits logits_of(std::uint32_t rows) override;
     void advance(std::uint32_t rows, std::span<const float> logits,

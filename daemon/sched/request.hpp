@@ -30,6 +30,11 @@ struct CreateSession {
     std::uint32_t capacity = 0;  ///< tokens; 0: the context length
 };
 
+/// A new session that holds what this one holds.
+struct CloneSession {
+    SessionId session = 0;
+};
+
 struct AppendTokens {
     SessionId session = 0;
     std::vector<std::uint32_t> ids;
@@ -67,7 +72,8 @@ struct Score {
     std::uint32_t top_n = 0;
 };
 
-using Request = std::variant<CreateSession, AppendTokens, TruncateSession, InspectSession,
-                             CloseSession, ListSessions, ReadFigures, Generate, Score>;
+using Request =
+    std::variant<CreateSession, CloneSession, AppendTokens, TruncateSession, InspectSession,
+                 CloseSession, ListSessions, ReadFigures, Generate, Score>;
 
 }  // namespace m4::sched

@@ -15,7 +15,8 @@ constexpr std::uint64_t kEntryBytes = sizeof(std::uint32_t) + sizeof(float);
 }  // namespace
 
 Scoring::Scoring(ClientId client, RequestId request, Clock::time_point arrived, Score score,
-                 std::uint32_t vocabulary, std::uint64_t step_bytes)
+                 std::unique_ptr<engine::Sequence> sequence, std::uint32_t vocabulary,
+                 std::uint64_t step_bytes)
     : Work(client, request, arrived),
       vocabulary_(vocabulary),
       top_n_(score.top_n),
@@ -25,6 +26,7 @@ Scoring::Scoring(ClientId client, RequestId request, Clock::time_point arrived, 
     session_.client = client;
     session_.capacity = static_cast<std::uint32_t>(score.ids.size());
     session_.tokens = std::move(score.ids);
+    session_.sequence = std::move(sequence);
     counts_.prompt_tokens = session_.capacity;
 }
 

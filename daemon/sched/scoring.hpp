@@ -10,12 +10,12 @@ namespace m4::sched {
 /// the model expected after each.
 class Scoring final : public Work {
    public:
-    /// `ids` is not empty. Steps are kept so small that the rows of one come
-    /// to about `step_bytes`.
+    /// `ids` is not empty and fits the sequence, which is empty. Steps are kept so small that the
+    /// rows of one come to about `step_bytes`.
     Scoring(ClientId client, RequestId request, Clock::time_point arrived, Score score,
-            std::uint32_t vocabulary, std::uint64_t step_bytes);
+            std::unique_ptr<engine::Sequence> sequence, std::uint32_t vocabulary,
+            std::uint64_t step_bytes);
 
-    /// Its session has no sequence until the scheduler finds room for one.
     [[nodiscard]] Session& session() override { return session_; }
     [[nodiscard]] bool decoding() const override { return false; }
     [[nodiscard]] std::uint32_t rows_wanted() override;

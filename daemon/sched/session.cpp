@@ -18,11 +18,10 @@ void Session::truncate(std::uint32_t position) {
     }
 }
 
-std::uint32_t Session::prepare_logits() {
+void Session::prepare_logits() {
     if (sequence->length() == position() && position() > 0) {
         sequence->rewind(position() - 1);
     }
-    return sequence->length();
 }
 
 }  // namespace m4::sched

@@ -11,7 +11,8 @@
 
 namespace m4::sched {
 
-/// A context: its tokens, and the keys and values of a leading part of them.
+/// A context: its tokens, and the keys and values of a leading part of them,
+/// which the scheduler may shorten where others lack pages.
 /// Engine thread only.
 struct Session {
     SessionId id = 0;
@@ -22,7 +23,8 @@ struct Session {
     /// a request needs it.
     std::unique_ptr<engine::Sequence> sequence;
     std::uint64_t tokens_generated = 0;
-    bool active = false;  ///< a request of it waits or runs
+    std::uint64_t last_used = 0;  ///< number of its last step
+    bool active = false;          ///< a request of it waits or runs
 
     [[nodiscard]] std::uint32_t position() const {
         return static_cast<std::uint32_t>(tokens.size());
@@ -36,8 +38,8 @@ struct Session {
     /// position <= position().
     void truncate(std::uint32_t position);
     /// Forget the keys and values of the last token if held, since its logits
-    /// are wanted. Returns the tokens whose keys and values remain.
-    [[nodiscard]] std::uint32_t prepare_logits();
+    /// are wanted.
+    void prepare_logits();
 };
 
 }  // namespace m4::sched

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 
+#include "engine/engine.hpp"
+
 namespace m4::sched {
 
 /// Figures for status, as of the last step boundary.
 struct Snapshot {
-    std::uint64_t kv_used_bytes = 0;
-    std::uint64_t tokens_prompt = 0;  ///< appended or scored since start
+    engine::KvUse kv;
+    std::uint64_t tokens_prompt = 0;  ///< computed of contexts and scores since start
     std::uint64_t tokens_generated = 0;
     std::uint32_t sessions = 0;
     std::uint32_t requests_active = 0;  ///< have had a step

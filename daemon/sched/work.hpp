@@ -28,7 +28,7 @@ class Work {
     [[nodiscard]] RequestId request() const { return request_; }
 
     [[nodiscard]] virtual Session& session() = 0;
-    /// Has its first token and now wants one row a step.
+    /// Has its first token, and all but the last computed: wants one row a step.
     [[nodiscard]] virtual bool decoding() const = 0;
     /// Rows of the next step it could use; > 0 until finished().
     [[nodiscard]] virtual std::uint32_t rows_wanted() = 0;
@@ -44,6 +44,9 @@ class Work {
     [[nodiscard]] bool started() const { return turn_ != 0; }
     /// Step number of its last rows; 0: none yet.
     [[nodiscard]] std::uint64_t turn() const { return turn_; }
+    /// Who lacks pages may take those of a higher number (core_pages.cpp).
+    [[nodiscard]] std::uint64_t rank() const { return rank_; }
+    void set_rank(std::uint64_t rank) { rank_ = rank; }
     /// Called before each step that has rows of it.
     void take_turn(std::uint64_t step_number) {
         if (turn_ == 0) {
@@ -64,6 +67,7 @@ class Work {
     ClientId client_;
     RequestId request_;
     std::uint64_t turn_ = 0;
+    std::uint64_t rank_ = 0;
     bool finished_ = false;
     Clock::time_point arrived_;
     Clock::time_point started_at_;

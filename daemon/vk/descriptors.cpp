@@ -7,10 +7,10 @@
 namespace m4::vk {
 
 Descriptors::Descriptors(const Device& device, std::uint32_t set_count) : device_(device) {
-    // The step's set, the largest, has 2 + 1 + 3 of these.
+    // The step's set, the largest, has 3 + 1 + 3 of these.
     const std::array sizes = {
         hpp::DescriptorPoolSize{.type = hpp::DescriptorType::eUniformTexelBuffer,
-                                .descriptorCount = 2 * set_count},
+                                .descriptorCount = 3 * set_count},
         hpp::DescriptorPoolSize{.type = hpp::DescriptorType::eStorageTexelBuffer,
                                 .descriptorCount = set_count},
         hpp::DescriptorPoolSize{.type = hpp::DescriptorType::eStorageBuffer,

@@ -285,15 +285,14 @@ hpp::raii::CommandBuffer Device::create_commands() const {
     return std::move(buffers.front());
 }
 
-void Device::run(const hpp::raii::CommandBuffer& commands) {
+void Device::run(std::span<const hpp::CommandBuffer> commands) {
     const std::uint64_t value = ++submitted_;
     const hpp::TimelineSemaphoreSubmitInfo timeline{.signalSemaphoreValueCount = 1,
                                                     .pSignalSemaphoreValues = &value};
-    const hpp::CommandBuffer buffer = *commands;
     const hpp::Semaphore semaphore = *timeline_;
     queue_.submit(hpp::SubmitInfo{.pNext = &timeline,
-                                  .commandBufferCount = 1,
-                                  .pCommandBuffers = &buffer,
+                                  .commandBufferCount = static_cast<std::uint32_t>(commands.size()),
+                                  .pCommandBuffers = commands.data(),
                                   .signalSemaphoreCount = 1,
                                   .pSignalSemaphores = &semaphore});
     const hpp::Result result = device_.waitSemaphores(

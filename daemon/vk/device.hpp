@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "device_choice.hpp"
@@ -62,8 +63,12 @@ class Device {
 
     /// A primary command buffer that may be submitted many times.
     [[nodiscard]] hpp::raii::CommandBuffer create_commands() const;
-    /// Submit and wait until the device is done. Throws DeviceError.
-    void run(const hpp::raii::CommandBuffer& commands);
+    /// Submit, in order, and wait until the device is done. Throws DeviceError.
+    void run(std::span<const hpp::CommandBuffer> commands);
+    void run(const hpp::raii::CommandBuffer& commands) {
+        const hpp::CommandBuffer one = *commands;
+        run(std::span(&one, 1));
+    }
     /// Throws DeviceError with what the validation layer has said since the
     /// last call, if anything.
     void check_validation() const;

@@ -27,6 +27,7 @@ struct Kernel {
 ///
 ///   set 0  0 values, uniform texel   1 values, storage   2 step words, storage
 ///          3 KV, uniform texel       4 KV, storage texel 5 KV, storage
+///          6 step words, uniform texel
 ///   set 1  a tensor: 0 uniform texel, 1 storage
 ///   set 2  the operator's second tensor, likewise
 ///   set 3  its third

@@ -83,7 +83,8 @@ void check_attention(const Setup& setup, const Shape& s, const std::vector<std::
     bench.set(AttrId::scale, scale);
 
     constexpr std::uint32_t kSequences = 2;
-    constexpr std::uint32_t kCapacities[kSequences] = {128, 192};
+    // Pages in no order; those of one sequence between those of the other.
+    const std::vector<std::vector<std::uint32_t>> tables = {{5, 0, 7, 2}, {1, 6, 3, 4}};
     std::vector<History> histories(kSequences);
     std::uint64_t seed = 1;
     for (const std::uint32_t rows : steps) {
@@ -111,19 +112,8 @@ void check_attention(const Setup& setup, const Shape& s, const std::vector<std::
             history.keys.push_back(copy(keys));
             history.values.push_back(copy(values));
         }
-        std::vector<std::uint32_t> bases;
-        std::vector<std::uint32_t> capacities;
-        for (const std::uint32_t sequence : row_sequences) {
-            // The state's units are known only once it was laid out: both take
-            // 2 x KV heads x head units a position.
-            const std::uint32_t per_unit = setup.f16_kv ? 8 : 4;
-            const std::uint32_t position_units =
-                4 * s.kv_heads * ((s.head_dim + per_unit - 1) / per_unit);
-            bases.push_back(7 + sequence * kCapacities[0] * position_units);
-            capacities.push_back(kCapacities[sequence]);
-        }
         bench.fill_words(Role::positions, row_positions);
-        bench.fill_kv(bases, capacities);
+        bench.fill_kv(tables, row_sequences);
         bench.run(rows);
         Matrix expected{rows, q_columns, {}};
         for (std::uint32_t r = 0; r < rows; ++r) {
@@ -144,7 +134,7 @@ TEST_CASE("attention: heads of every kind") {
         for (const bool f16 : {false, true}) {
             for (Setup setup : all_setups()) {
                 setup.f16_kv = f16;
-                check_attention(setup, shape, {17, 1, 2, 8, 3});
+                check_attention(setup, shape, {17, 1, 2, 8, 3, 41, 1, 2});
             }
         }
     }

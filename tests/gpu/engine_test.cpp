@@ -29,6 +29,7 @@ Options test_options(KvType kv_type = KvType::f32) {
     options.device = test_device();
     options.kv_type = kv_type;
     options.kv_pool_bytes = 1U << 20;
+    options.kv_page_positions = 8;  // so that a few tokens are many pages
     options.max_step_rows = 32;
     options.validation = true;
     return options;
@@ -64,8 +65,8 @@ class Fixture {
     }
 
     /// Logits of every token, computed in chunks of `chunk`.
-    std::vector<float> run(const Tokens& tokens, std::size_t chunk) {
-        const auto sequence = engine_.create_sequence(model_.dims.context);
+    std::vector<float> run(const Tokens& tokens, std::size_t chunk, std::uint32_t capacity = 64) {
+        const auto sequence = engine_.create_sequence(capacity);
         std::vector<float> all;
         for (std::size_t at = 0; at < tokens.size(); at += chunk) {
             const Chunk piece{sequence.get(),
@@ -232,31 +233,103 @@ TEST_CASE("engine: rewind goes another way from an earlier token") {
     CHECK(largest_difference(logits, std::span(expected).subspan(5 * engine.vocabulary())) < 1e-3);
 }
 
-TEST_CASE("engine: the pool runs out, is freed, and old content is never seen") {
+TEST_CASE("engine: pages come with tokens, are freed, and old content is never seen") {
     M4_NEEDS_DEVICE();
     Options options = test_options();
     // 2 layers x 2 heads x 16 floats x keys and values = 512 bytes a position.
-    options.kv_pool_bytes = 2 * 64 * 512 + 100;
+    options.kv_pool_bytes = 3 * 8 * 512 + 100;
     Fixture fixture{TinyDims{}, options};
     Engine& engine = fixture.engine();
-    CHECK(engine.report().kv_pool_bytes == 2 * 64 * 512 + 96);
-    auto first = engine.create_sequence(10);
-    REQUIRE(first);
-    CHECK(engine.kv_used_bytes() == 64 * 512);
-    auto second = engine.create_sequence(64);
-    REQUIRE(second);
-    CHECK(engine.create_sequence(1) == nullptr);
-    const Tokens tokens = fixture.random_tokens(10);
-    for (auto* sequence : {first.get(), second.get()}) {
-        const Chunk chunk{sequence, tokens, Logits::none};
+    CHECK(engine.report().kv_pool_bytes == 3 * 8 * 512);
+    CHECK(engine.kv_use().pages == 3);
+    CHECK(engine.kv_use().page_bytes == 8 * 512);
+    CHECK(engine.create_sequence(25) == nullptr);
+    auto first = engine.create_sequence(24);
+    auto second = engine.create_sequence(24);
+    REQUIRE((first && second));
+    CHECK(engine.kv_use().used == 0);
+    const Tokens tokens = fixture.random_tokens(24);
+    const auto append = [&](engine::Sequence& sequence, std::size_t count) {
+        const Chunk chunk{&sequence, std::span(tokens).first(count), Logits::none};
         engine.step({&chunk, 1});
-    }
-    first.reset();
+    };
+    append(*first, 9);
+    append(*second, 3);
+    CHECK(engine.kv_use().used == 3);
+    CHECK(second->pages_needed(5) == 0);
+    CHECK(second->pages_needed(6) == 1);
+    CHECK_THROWS_WITH_AS(append(*second, 6),
+                         "a step needs 1 pages of the KV pool, which has 0 free",
+                         std::invalid_argument);
+    CHECK(second->length() == 3);
+    first->rewind(8);
+    CHECK(engine.kv_use().used == 2);
+    append(*second, 6);
     second.reset();
-    CHECK(engine.kv_used_bytes() == 0);
+    CHECK(engine.kv_use().used == 1);
+    first.reset();
+    CHECK(engine.kv_use().used == 0);
     const Tokens others = fixture.random_tokens(20, 5);
-    CHECK(largest_difference(fixture.run(others, 3), reference_logits(fixture.model(), others)) <
-          1e-3);
+    const auto expected = reference_logits(fixture.model(), others);
+    CHECK(largest_difference(fixture.run(others, 3, 24), expected) < 1e-3);
+
+    options.kv_pool_bytes = 8 * 512 - 1;
+    CHECK_THROWS_AS(Fixture(TinyDims{}, options), engine::DeviceError);
+    options.kv_page_positions = 12;
+    CHECK_THROWS_AS(Fixture(TinyDims{}, options), engine::DeviceError);
+}
+
+TEST_CASE("engine: clones go on as the original, each its own way") {
+    M4_NEEDS_DEVICE();
+    for (const KvType kv_type : {KvType::f32, KvType::f16}) {
+        Fixture fixture{TinyDims{}, test_options(kv_type)};
+        Engine& engine = fixture.engine();
+        const double tolerance = kv_type == KvType::f32 ? 1e-3 : 2e-2;
+        const Tokens prompt = fixture.random_tokens(13);
+        const auto original = engine.create_sequence(64);
+        const Chunk start{original.get(), prompt, Logits::none};
+        engine.step({&start, 1});
+        std::vector<std::unique_ptr<engine::Sequence>> sequences;
+        std::vector<Tokens> ways;
+        for (std::uint64_t i = 0; i < 4; ++i) {
+            sequences.push_back(original->clone());
+            ways.push_back(fixture.random_tokens(9, 20 + i));
+        }
+        CHECK(engine.kv_use().used == 2);
+        CHECK(engine.kv_use().shared == 2);
+        // The first goes back into the page that is full and shared.
+        sequences[0]->rewind(5);
+        // All in one step, the original among them.
+        ways.push_back(fixture.random_tokens(9, 30));
+        std::vector<Chunk> chunks;
+        for (std::size_t i = 0; i < 4; ++i) {
+            chunks.push_back({sequences[i].get(), std::span(ways[i]).first(6), Logits::all});
+        }
+        chunks.push_back({original.get(), std::span(ways[4]).first(6), Logits::all});
+        const auto check = [&](std::span<const float> logits, std::size_t from, std::size_t count) {
+            const std::size_t vocabulary = engine.vocabulary();
+            for (std::size_t i = 0; i < chunks.size(); ++i) {
+                CAPTURE(i);
+                const std::size_t kept = i == 0 ? 5 : 13;
+                Tokens whole(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(kept));
+                whole.insert(whole.end(), ways[i].begin(),
+                             ways[i].begin() + static_cast<std::ptrdiff_t>(from + count));
+                const auto expected = reference_logits(fixture.model(), whole);
+                CHECK(largest_difference(logits.subspan(i * count * vocabulary, count * vocabulary),
+                                         std::span(expected).subspan((kept + from) * vocabulary)) <
+                      tolerance);
+            }
+        };
+        check(engine.step(chunks), 0, 6);
+        for (std::size_t i = 0; i < chunks.size(); ++i) {
+            chunks[i].tokens = std::span(ways[i]).subspan(6);
+        }
+        check(engine.step(chunks), 6, 3);
+        CHECK(engine.kv_use().shared == 1);  // page 0, of all but the first
+        sequences.clear();
+        CHECK(engine.kv_use().used == 3);  // of 22 tokens
+        CHECK(engine.kv_use().shared == 0);
+    }
 }
 
 TEST_CASE("engine: broken preconditions change nothing") {

@@ -25,6 +25,7 @@ using firmware::Operand;
 using firmware::OperandKind;
 
 constexpr std::uint64_t kKvBytes = 4U << 20;
+constexpr std::uint32_t kTablePages = 5;
 constexpr std::size_t kPageBytes = M4_IMAGE_CHUNK_BYTES;
 
 /// One device and its pipelines for all tests of the binary: compiling kernels
@@ -175,8 +176,8 @@ struct OpBench::Impl {
     std::map<std::uint32_t, Matrix> filled;
     std::vector<std::uint32_t> results;
     std::map<firmware::Role, std::vector<std::uint32_t>> words;
-    std::vector<std::uint32_t> bases;
-    std::vector<std::uint32_t> capacities;
+    std::vector<std::vector<std::uint32_t>> tables;
+    std::vector<std::uint32_t> table_of_row;
     ops::StepShape shape;
 
     std::unique_ptr<std::byte, FreePages> payload;
@@ -222,13 +223,15 @@ void OpBench::Impl::build() {
     vk::Device& device = shared().device;
     const auto kv_dtype = setup.f16_kv ? shaders::Dtype::f16_ : shaders::Dtype::f32_;
     kv = engine::kv_shape(program, kv_dtype);
-    layout = engine::lay_out_values(program, ops::StepWords::for_rows(max_rows), max_rows);
+    const auto step_words = ops::StepWords::for_rows(max_rows, kTablePages);
+    layout = engine::lay_out_values(program, step_words, max_rows);
     memory.emplace(device, shared().pipelines,
-                   ops::StepMemory::Sizes{layout.size_bytes, kKvBytes, max_rows}, setup.storage);
+                   ops::StepMemory::Sizes{layout.size_bytes, kKvBytes, max_rows}, step_words,
+                   setup.storage);
     ops::Tuning tuning = setup.gpu_tuning ? ops::Tuning{} : ops::Tuning::for_device(device);
     tuning.linear_address = setup.address;
-    context.emplace(ops::Context{shared().pipelines, device.limits(), tuning, memory->layout(),
-                                 kv_dtype, memory->values_texel(), memory->kv_texel()});
+    context.emplace(ops::Context{shared().pipelines, device.limits(), tuning, step_words, kv_dtype,
+                                 memory->values_texel(), memory->kv_texel(), kPagePositions});
     plan.emplace(device, *context, program, tensors, *weights, layout, kv);
 }
 
@@ -365,10 +368,10 @@ void OpBench::fill_words(firmware::Role role, const std::vector<std::uint32_t>& 
     impl_->words[role] = words;
 }
 
-void OpBench::fill_kv(const std::vector<std::uint32_t>& bases,
-                      const std::vector<std::uint32_t>& capacities) {
-    impl_->bases = bases;
-    impl_->capacities = capacities;
+void OpBench::fill_kv(const std::vector<std::vector<std::uint32_t>>& tables,
+                      const std::vector<std::uint32_t>& rows) {
+    impl_->tables = tables;
+    impl_->table_of_row = rows;
 }
 
 void OpBench::run(std::uint32_t tokens, std::uint32_t outputs) {
@@ -377,7 +380,7 @@ void OpBench::run(std::uint32_t tokens, std::uint32_t outputs) {
     }
     impl_->shape = {tokens, outputs};
     impl_->transfer(true);
-    const ops::StepWords& layout = impl_->memory->layout();
+    const ops::StepWords& layout = impl_->context->words;
     const auto words = impl_->memory->words();
     const auto copy = [&](const std::vector<std::uint32_t>& from, std::uint32_t at) {
         std::copy(from.begin(), from.end(), words.begin() + at);
@@ -385,8 +388,17 @@ void OpBench::run(std::uint32_t tokens, std::uint32_t outputs) {
     copy(impl_->words[firmware::Role::token_ids], layout.token_ids);
     copy(impl_->words[firmware::Role::positions], layout.positions);
     copy(impl_->words[firmware::Role::output_rows], layout.output_rows);
-    copy(impl_->bases, layout.kv_bases);
-    copy(impl_->capacities, layout.kv_capacities);
+    const std::uint32_t page_units = kPagePositions * impl_->kv.position_units;
+    for (std::size_t i = 0; i < impl_->tables.size(); ++i) {
+        std::transform(impl_->tables[i].begin(), impl_->tables[i].end(),
+                       words.begin() + layout.page_tables +
+                           static_cast<std::ptrdiff_t>(i * layout.table_pages),
+                       [&](std::uint32_t page) { return page * page_units; });
+    }
+    for (std::size_t row = 0; row < impl_->table_of_row.size(); ++row) {
+        words[layout.kv_tables + row] =
+            layout.page_tables + impl_->table_of_row[row] * layout.table_pages;
+    }
 
     const hpp::raii::CommandBuffer commands = shared().device.create_commands();
     commands.begin(hpp::CommandBufferBeginInfo{});
@@ -413,10 +425,6 @@ Matrix OpBench::read(Operand value) const {
         }
     }
     return matrix;
-}
-
-std::uint32_t OpBench::position_units() const {
-    return impl_->kv.position_units;
 }
 
 std::size_t OpBench::window_count() const {

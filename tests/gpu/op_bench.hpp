@@ -72,14 +72,13 @@ class OpBench {
     /// Before a run.
     void fill(firmware::Operand value, const Matrix& data);
     void fill_words(firmware::Role role, const std::vector<std::uint32_t>& words);
-    /// Where the rows' sequences lie in the KV pool: first unit, capacity.
-    void fill_kv(const std::vector<std::uint32_t>& bases,
-                 const std::vector<std::uint32_t>& capacities);
+    /// Page tables, in pages of the KV pool, and which of them each row uses.
+    void fill_kv(const std::vector<std::vector<std::uint32_t>>& tables,
+                 const std::vector<std::uint32_t>& rows);
+    static constexpr std::uint32_t kPagePositions = 16;
 
     void run(std::uint32_t tokens, std::uint32_t outputs = 0);
     [[nodiscard]] Matrix read(firmware::Operand value) const;
-    /// Units that one position takes in all states.
-    [[nodiscard]] std::uint32_t position_units() const;
     /// "host_pointer" or "staging"; after the first run.
     [[nodiscard]] std::string import_name() const;
     [[nodiscard]] std::size_t window_count() const;

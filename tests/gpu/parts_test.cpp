@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The parts of the engine that need no device: choice, windows, placement,
-// pool.
+// pages.
 #include <doctest/doctest.h>
 
 #include <random>
 #include <vector>
 
 #include "engine/kv_pool.hpp"
+#include "engine/kv_sequence.hpp"
 #include "engine/placement.hpp"
 #include "vk/device_choice.hpp"
 #include "vk/error.hpp"
@@ -101,25 +102,91 @@ TEST_CASE("place_values: live values never overlap, dead ones make room") {
     }
 }
 
-TEST_CASE("KvPool: first fit, rounding, joining of neighbours") {
-    engine::KvPool pool(64 * 3 * 10 + 5, 10);
-    const auto a = pool.allocate(1);
-    const auto b = pool.allocate(64);
-    const auto c = pool.allocate(10);
-    REQUIRE((a && b && c));
-    CHECK(a->positions == 64);
-    CHECK(b->first_unit == 640);
-    CHECK(pool.used_units() == 1920);
-    CHECK_FALSE(pool.allocate(1));
-    pool.free(*a);
-    pool.free(*c);
-    CHECK_FALSE(pool.allocate(65));  // two gaps, neither wide enough
-    pool.free(*b);
-    CHECK(pool.used_units() == 0);
-    const auto all = pool.allocate(192);
-    REQUIRE(all);
-    CHECK(all->first_unit == 0);
-    CHECK_FALSE(pool.allocate(0));
+TEST_CASE("KvPool: whole pages, counted by who holds them") {
+    engine::KvPool pool(64 * 3 * 10 + 5, 10, 64);
+    CHECK(pool.pages() == 3);
+    CHECK(pool.page_units() == 640);
+    CHECK(pool.pages_of(0) == 0);
+    CHECK(pool.pages_of(64) == 1);
+    CHECK(pool.pages_of(65) == 2);
+    const auto a = pool.take();
+    const auto b = pool.take();
+    CHECK(pool.first_unit(a) == 0);
+    CHECK(pool.first_unit(b) == 640);
+    pool.share(a);
+    pool.share(a);
+    CHECK(pool.used() == 2);
+    CHECK(pool.shared_pages() == 1);
+    pool.release(a);
+    CHECK(pool.shared(a));
+    pool.release(a);
+    CHECK_FALSE(pool.shared(a));
+    CHECK(pool.shared_pages() == 0);
+    CHECK(pool.used() == 2);
+    pool.release(a);
+    CHECK(pool.free() == 2);
+    CHECK(pool.take() == a);
+    (void)pool.take();
+    CHECK_THROWS_AS((void)pool.take(), std::logic_error);
+    // What kernels cannot address is not handed out.
+    const engine::KvPool huge(std::uint64_t{1} << 40, 1U << 20, 64);
+    CHECK(huge.pages() == 31);
+}
+
+TEST_CASE("KvSequence: clones hold pages together and part where they differ") {
+    using engine::KvSequence;
+    engine::KvPool pool(6 * 8, 1, 8);
+    std::vector<engine::PageCopy> copies;
+    KvSequence first(pool, 40);
+    const auto append = [&](KvSequence& sequence, std::uint32_t count) {
+        copies.clear();
+        const std::uint32_t before = pool.free();
+        const std::uint32_t most = sequence.pages_needed(count);
+        sequence.take_pages(count, copies);
+        sequence.grow(count);
+        CHECK(before - pool.free() <= most);
+        return most;
+    };
+    CHECK(append(first, 12) == 2);
+    CHECK(copies.empty());
+    const auto owned = first.clone();
+    auto& second = dynamic_cast<KvSequence&>(*owned);
+    CHECK(second.length() == 12);
+    CHECK(second.capacity() == 40);
+    CHECK(pool.used() == 2);
+    CHECK(pool.shared_pages() == 2);
+    CHECK(second.last_page_shared());
+
+    CHECK(append(second, 1) == 1);  // a copy of the second page
+    REQUIRE(copies.size() == 1);
+    CHECK(copies[0].from == first.pages()[1]);
+    CHECK(copies[0].to == second.pages()[1]);
+    CHECK(second.pages()[0] == first.pages()[0]);
+    CHECK_FALSE(first.last_page_shared());
+    CHECK(append(first, 1) == 0);  // now its own
+    CHECK(copies.empty());
+
+    // Back into the page they share.
+    second.rewind(5);
+    CHECK(pool.used() == 2);
+    CHECK(append(second, 9) == 2);  // a copy, and one more
+    CHECK(copies.size() == 1);
+    CHECK(pool.shared_pages() == 0);
+    CHECK(pool.used() == 4);
+
+    // To the end of a full page: nothing to copy.
+    first.rewind(8);
+    const auto third = first.clone();
+    CHECK(third->pages_needed(1) == 1);
+    CHECK(append(dynamic_cast<KvSequence&>(*third), 1) == 1);
+    CHECK(copies.empty());
+    // What a step took and did not use goes back.
+    const std::uint32_t used = pool.used();
+    first.take_pages(9, copies);
+    CHECK(pool.used() == used + 2);
+    first.trim();
+    CHECK(pool.used() == used);
+    CHECK_THROWS_AS(first.rewind(9), std::invalid_argument);
 }
 
 }  // namespace m4::test

@@ -5,6 +5,8 @@
 #include <set>
 #include <stdexcept>
 
+#include "engine/kv_sequence.hpp"
+
 namespace m4::test {
 
 std::vector<std::uint32_t> ByteText::encode(std::string_view text, bool add_special) const {
@@ -102,34 +104,54 @@ void Gate::await_arrival() {
     changed_.wait(lock, [&] { return waiting_; });
 }
 
-class FakeBackend::FakeSequence final : public engine::Sequence {
+/// Its tokens lie in its pages, as keys and values do.
+class FakeBackend::FakeSequence final : public engine::KvSequence {
    public:
     FakeSequence(FakeBackend& backend, std::uint32_t capacity)
-        : backend_(&backend), capacity_(capacity) {
-        backend_->used_tokens_ += capacity_;
-    }
-    ~FakeSequence() override { backend_->used_tokens_ -= capacity_; }
+        : KvSequence(backend.pool_, capacity), backend_(&backend) {}
 
-    [[nodiscard]] std::uint32_t capacity() const override { return capacity_; }
-    [[nodiscard]] std::uint32_t length() const override {
-        return static_cast<std::uint32_t>(history.size());
+    [[nodiscard]] std::unique_ptr<Sequence> clone() const override {
+        return std::unique_ptr<Sequence>(new FakeSequence(*this));
     }
-    void rewind(std::uint32_t length) override {
-        if (length > history.size()) {
-            throw std::logic_error("rewind forward");
+
+    void append(std::span<const std::uint32_t> tokens) {
+        std::vector<engine::PageCopy> copies;
+        take_pages(static_cast<std::uint32_t>(tokens.size()), copies);
+        for (const engine::PageCopy& copy : copies) {
+            backend_->contents_[copy.to] = backend_->contents_[copy.from];
         }
-        history.resize(length);
+        for (const std::uint32_t token : tokens) {
+            const std::uint32_t page = pages()[length() / pool().page_positions()];
+            if (pool().shared(page)) {
+                throw std::logic_error("a shared page is written");
+            }
+            backend_->contents_[page][length() % pool().page_positions()] = token;
+            grow(1);
+        }
     }
 
-    std::vector<std::uint32_t> history;
+    [[nodiscard]] std::vector<std::uint32_t> history() const {
+        std::vector<std::uint32_t> tokens;
+        for (std::uint32_t i = 0; i < length(); ++i) {
+            const std::uint32_t page = pages()[i / pool().page_positions()];
+            tokens.push_back(backend_->contents_[page][i % pool().page_positions()]);
+        }
+        return tokens;
+    }
 
    private:
+    FakeSequence(const FakeSequence& other) = default;
     FakeBackend* backend_;
-    std::uint32_t capacity_;
 };
 
+FakeBackend::FakeBackend(FakeOptions options)
+    : options_(std::move(options)),
+      pool_(std::uint64_t{options_.pool_pages} * options_.page_positions, 1,
+            options_.page_positions),
+      contents_(options_.pool_pages, std::vector<std::uint32_t>(options_.page_positions)) {}
+
 FakeBackend::~FakeBackend() {
-    if (used_tokens_ != 0) {
+    if (pool_.used() != 0) {
         std::abort();  // a sequence outlived its engine
     }
 }
@@ -138,10 +160,14 @@ std::unique_ptr<engine::Sequence> FakeBackend::create_sequence(std::uint32_t cap
     if (capacity == 0 || capacity > options_.context_length) {
         throw std::logic_error("bad capacity");
     }
-    if (used_tokens_ + capacity > options_.pool_tokens) {
-        return nullptr;
-    }
-    return std::make_unique<FakeSequence>(*this, capacity);
+    return pool_.pages_of(capacity) > pool_.pages()
+               ? nullptr
+               : std::make_unique<FakeSequence>(*this, capacity);
+}
+
+engine::KvUse FakeBackend::kv_use() const {
+    return {options_.page_positions, options_.page_positions, pool_.pages(), pool_.used(),
+            pool_.shared_pages()};
 }
 
 bool FakeBackend::warm_up() {
@@ -171,6 +197,13 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks) 
     logits_.clear();
     StepRecord record;
     std::set<const engine::Sequence*> seen;
+    std::uint32_t needed = 0;
+    for (const engine::Chunk& chunk : chunks) {
+        needed += chunk.sequence->pages_needed(static_cast<std::uint32_t>(chunk.tokens.size()));
+    }
+    if (needed > pool_.free()) {
+        throw std::logic_error("a step without pages");
+    }
     for (const engine::Chunk& chunk : chunks) {
         auto& sequence = dynamic_cast<FakeSequence&>(*chunk.sequence);
         const bool fits =
@@ -181,14 +214,14 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks) 
         record.parts.push_back({chunk.sequence, sequence.length(),
                                 static_cast<std::uint32_t>(chunk.tokens.size()), chunk.logits});
         for (std::size_t row = 0; row < chunk.tokens.size(); ++row) {
-            sequence.history.push_back(chunk.tokens[row]);
+            sequence.append(chunk.tokens.subspan(row, 1));
             const bool wanted =
                 chunk.logits == engine::Logits::all ||
                 (chunk.logits == engine::Logits::last && row + 1 == chunk.tokens.size());
             if (!wanted) {
                 continue;
             }
-            const std::uint32_t next = options_.rule(sequence.history);
+            const std::uint32_t next = options_.rule(sequence.history());
             for (std::uint32_t id = 0; id < ByteText::kVocabulary; ++id) {
                 logits_.push_back(fake_logit(next, id));
             }

@@ -13,11 +13,13 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/kv_pool.hpp"
 #include "sched/backend.hpp"
 
 /// A model without a GPU, for tests of everything above the engine: it
 /// remembers what it was fed and answers by a rule, so a token lost, doubled
-/// or fed to the wrong sequence shows in what comes out.
+/// or fed to the wrong sequence shows in what comes out. Pages are the engine's
+/// own, and what a page holds is remembered by page.
 namespace m4::test {
 
 /// One token a byte: id = kFirstByte + byte, after three control tokens.
@@ -85,7 +87,8 @@ class Gate {
 struct FakeOptions {
     std::uint32_t context_length = 256;
     std::uint32_t max_step_rows = 8;
-    std::uint32_t pool_tokens = 4096;
+    std::uint32_t pool_pages = 512;
+    std::uint32_t page_positions = 8;
     Rule rule = next_letter;
     std::shared_ptr<Gate> gate;
     std::uint32_t warm_ups = 0;                         ///< before there is nothing left to prepare
@@ -94,7 +97,7 @@ struct FakeOptions {
 
 class FakeBackend final : public sched::Backend {
    public:
-    explicit FakeBackend(FakeOptions options) : options_(std::move(options)) {}
+    explicit FakeBackend(FakeOptions options);
     ~FakeBackend() override;
 
     [[nodiscard]] std::uint32_t context_length() const override { return options_.context_length; }
@@ -102,7 +105,8 @@ class FakeBackend final : public sched::Backend {
     [[nodiscard]] std::uint32_t max_step_rows() const override { return options_.max_step_rows; }
     [[nodiscard]] std::unique_ptr<engine::Sequence> create_sequence(
         std::uint32_t capacity) override;
-    [[nodiscard]] std::uint64_t kv_used_bytes() const override { return used_tokens_; }
+    /// A byte a position.
+    [[nodiscard]] engine::KvUse kv_use() const override;
     /// Throws std::logic_error where the scheduler breaks the engine's contract.
     [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks) override;
     bool warm_up() override;
@@ -116,7 +120,8 @@ class FakeBackend final : public sched::Backend {
    private:
     class FakeSequence;
     FakeOptions options_;
-    std::uint32_t used_tokens_ = 0;
+    engine::KvPool pool_;
+    std::vector<std::vector<std::uint32_t>> contents_;  ///< tokens, by page
     std::atomic<bool> lost_ = false;
     std::atomic<bool> revoked_ = false;
     std::vector<float> logits_;

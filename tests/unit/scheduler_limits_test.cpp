@@ -27,11 +27,11 @@ TEST_CASE("closing a session cancels what runs in it and frees its cache") {
     const auto session = bench.session(1, "abc", 64);
     const auto request = bench.generate(1, session, 0);
     bench.step();
-    CHECK(bench.backend.kv_used_bytes() == 64);
+    CHECK(bench.backend.kv_use().used == 1);
     const auto close = bench.ask(1, sched::CloseSession{session});
     (void)bench.only<sched::Acknowledged>(close);
     CHECK(bench.finish_of(request) == M4_FINISH_CANCELLED);
-    CHECK(bench.backend.kv_used_bytes() == 0);
+    CHECK(bench.backend.kv_use().used == 0);
     CHECK(!bench.step());
     CHECK(bench.only<Failure>(bench.ask(1, sched::CloseSession{session})).code == M4_E_NOT_FOUND);
 }
@@ -47,7 +47,7 @@ TEST_CASE("a client that leaves takes everything with it") {
     bench.core.client_left(1);
     CHECK(!bench.step());
     CHECK(bench.of(request).size() + bench.of(score).size() == before);
-    CHECK(bench.backend.kv_used_bytes() == 0);
+    CHECK(bench.backend.kv_use().used == 0);
     CHECK(bench.core.snapshot().sessions == 0);
 }
 
@@ -179,34 +179,6 @@ TEST_CASE("sessions are listed for their user, all for root") {
     CHECK(own.rows[0].client_name == "bench");
     CHECK(bench.only<sched::SessionTable>(bench.ask(7, sched::ListSessions{})).rows.size() == 2);
     CHECK(bench.only<sched::SessionTable>(bench.ask(4, sched::ListSessions{})).rows.empty());
-}
-
-TEST_CASE("the KV pool may be full") {
-    FakeOptions options;
-    options.pool_tokens = 100;
-    Bench bench(options);
-    const auto session = bench.session(1, "abc", 60);
-    const auto busy = bench.only<Failure>(bench.ask(2, sched::CreateSession{60}));
-    CHECK(busy.code == M4_E_BUSY);
-    CHECK(busy.retry_after_ms > 0);
-    const auto ids = bench.text.encode(std::string(30, 'x'), false);
-    SUBCASE("scores wait for each other") {
-        const auto first = bench.ask(2, sched::Score{ids, 0});
-        const auto second = bench.ask(3, sched::Score{ids, 0});
-        bench.run();
-        CHECK(std::holds_alternative<sched::ScoreFinished>(bench.of(first).back()));
-        CHECK(std::holds_alternative<sched::ScoreFinished>(bench.of(second).back()));
-    }
-    SUBCASE("but not for sessions") {
-        bench.session(2, "", 30);
-        const auto score = bench.ask(2, sched::Score{ids, 0});
-        bench.run();
-        CHECK(bench.only<Failure>(score).code == M4_E_BUSY);
-    }
-    SUBCASE("closing makes room") {
-        bench.ask(1, sched::CloseSession{session});
-        bench.session(2, "abc", 60);
-    }
 }
 
 TEST_CASE("the loss of the device ends everything that runs") {

@@ -365,7 +365,7 @@ TEST_CASE("scores tell what was expected at every position") {
     }
     CHECK(row == ids.size());
     CHECK(std::holds_alternative<sched::ScoreFinished>(bench.of(request).back()));
-    CHECK(bench.backend.kv_used_bytes() == 0);
+    CHECK(bench.backend.kv_use().used == 0);
 
     CHECK(bench.only<Failure>(bench.ask(1, sched::Score{{}, 0})).code == M4_E_INVALID);
     const std::vector<std::uint32_t> long_text(257, 5);

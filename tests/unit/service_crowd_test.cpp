@@ -35,7 +35,7 @@ std::uint64_t generated(RawClient& client) {
 TEST_CASE("eight clients, three of them bad, five served exactly") {
     ServiceOptions options;
     options.backend.context_length = 100'000;
-    options.backend.pool_tokens = 2'000'000;
+    options.backend.pool_pages = 250'000;
     options.sched.unread_bytes = 4096;
     options.backend.rule = [](std::span<const std::uint32_t> history) {
         // Depends on the prompt's first byte and on the position.
@@ -84,7 +84,7 @@ TEST_CASE("eight clients, three of them bad, five served exactly") {
 TEST_CASE("a stalled client's request stands still until it reads") {
     ServiceOptions options;
     options.backend.context_length = 200'000;
-    options.backend.pool_tokens = 400'000;
+    options.backend.pool_pages = 50'000;
     options.sched.unread_bytes = 4096;
     options.backend.rule = test::follow("abcdefghijklmnopqrstuvwxyz");
     Service service(options);
@@ -252,7 +252,7 @@ TEST_CASE("after a handover who is here is served, and the last one ends it") {
 TEST_CASE("after a handover who stays is sent away in time, busy or idle") {
     ServiceOptions options;
     options.backend.context_length = 1'000'000;
-    options.backend.pool_tokens = 2'000'000;
+    options.backend.pool_pages = 250'000;
     options.backend.rule = test::follow("abcdefghijklmnopqrstuvwxyz");
     bool lost_before = false;
     bool lost_after = false;
@@ -294,7 +294,7 @@ TEST_CASE("after a handover who stays is sent away in time, busy or idle") {
 TEST_CASE("at the end running requests are cancelled, and the socket goes") {
     ServiceOptions options;
     options.backend.context_length = 1'000'000;
-    options.backend.pool_tokens = 2'000'000;
+    options.backend.pool_pages = 250'000;
     options.backend.rule = test::follow("abcdefghijklmnopqrstuvwxyz");
     options.ipc.drain_ms = 50;
     Service service(options);

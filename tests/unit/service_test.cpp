@@ -157,7 +157,7 @@ TEST_CASE("scores arrive whole, wide rows in parts") {
 TEST_CASE("long texts travel beside the message and keep their place in line") {
     ServiceOptions options;
     options.backend.context_length = 100'000;
-    options.backend.pool_tokens = 200'000;
+    options.backend.pool_pages = 25'000;
     options.backend.max_step_rows = 4096;
     options.backend.rule = [](std::span<const std::uint32_t> history) {
         return ByteText::kFirstByte + 'a' + static_cast<std::uint32_t>(history.size() % 26);
