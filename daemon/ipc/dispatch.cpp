@@ -117,6 +117,9 @@ Command body_command(const wire::Frame& frame, UniqueFd& fd, const Limits& limit
         case wire::Body::SessionCreateRequest:
             return sched::Request{
                 sched::CreateSession{frame.body_as_SessionCreateRequest()->capacity()}};
+        case wire::Body::SessionCloneRequest:
+            return sched::Request{
+                sched::CloneSession{frame.body_as_SessionCloneRequest()->session()}};
         case wire::Body::SessionAppendRequest:
             return to_command(*frame.body_as_SessionAppendRequest(), fd, limits);
         case wire::Body::SessionTruncateRequest: {

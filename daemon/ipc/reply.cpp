@@ -219,6 +219,9 @@ Packet status_packet(sched::RequestId request, const ServiceInfo& info,
     reply.add_development(info.development);
     reply.add_render_node(render_node);
     reply.add_drm_driver(drm_driver);
+    reply.add_kv_pages(snapshot.kv.pages);
+    reply.add_kv_pages_used(snapshot.kv.used);
+    reply.add_kv_pages_shared(snapshot.kv.shared);
     return encoder.finish(request, reply.Finish());
 }
 

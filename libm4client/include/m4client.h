@@ -187,6 +187,9 @@ struct m4_status {
 	uint32_t development; /* as m4_model_info.development */
 	char render_node[32]; /* of the Vulkan device; "": it has none */
 	char drm_driver[64]; /* name and version of its kernel driver; "" likewise */
+	uint32_t kv_pages; /* pages that kv_pool_bytes consists of; 0: not told */
+	uint32_t kv_pages_used;
+	uint32_t kv_pages_shared; /* of the used: by a session and its clones */
 };
 
 int m4_status(m4_client *client, struct m4_status *status);
@@ -232,11 +235,24 @@ struct m4_session_options {
 	uint32_t capacity; /* tokens; 0: the model's context length */
 };
 
-/* M4_E_QUOTA, M4_E_BUSY (no KV memory now), M4_E_TOO_LARGE. */
+/*
+ * Takes no KV memory yet: it comes as the context grows, and is taken back
+ * from idle sessions where others need it, which costs only time.
+ * M4_E_QUOTA, M4_E_BUSY (too many sessions), M4_E_TOO_LARGE (the capacity is
+ * over the model's context, or all the KV memory there is).
+ */
 int m4_session_create(m4_client *client, const struct m4_session_options *options,
 		      m4_session **session);
 /* Frees the context at once; a running request of it is cancelled. */
 void m4_session_close(m4_session *session);
+
+/*
+ * A second session, of the same client, that holds what this one holds; each
+ * then goes its own way. Costs no computing, and memory only where they
+ * differ. M4_E_BUSY while a stream of this session is open (or as for create),
+ * M4_E_QUOTA, M4_E_VERSION (the service is older than this call).
+ */
+int m4_session_clone(m4_session *session, m4_session **clone);
 
 /*
  * Append to the context. All or nothing: M4_E_CONTEXT_FULL leaves the session

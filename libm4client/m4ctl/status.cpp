@@ -24,6 +24,9 @@ nlohmann::json to_json(const Status& s) {
         {"copied_bytes", s.copied_bytes},
         {"kv_pool_bytes", s.kv_pool_bytes},
         {"kv_used_bytes", s.kv_used_bytes},
+        {"kv_pages", s.kv_pages},
+        {"kv_pages_used", s.kv_pages_used},
+        {"kv_pages_shared", s.kv_pages_shared},
         {"uptime_ms", s.uptime_ms},
         {"start_to_ready_ms", s.start_to_ready_ms},
         {"tokens_prompt", s.tokens_prompt},
@@ -44,7 +47,9 @@ void print(const Status& s) {
     const std::string weights = size_text(s.weight_bytes) + " by " + s.weights_import + ", " +
                                 size_text(s.copied_bytes) + " copied";
     const std::string kv = size_text(s.kv_used_bytes) + " of " + size_text(s.kv_pool_bytes) +
-                           " used, " + s.kv_cache_type;
+                           " used, " + s.kv_cache_type + "; pages " +
+                           std::to_string(s.kv_pages_used) + " of " + std::to_string(s.kv_pages) +
+                           ", " + std::to_string(s.kv_pages_shared) + " shared";
     print_pairs({
         {"service", std::string("m4d ") + s.server_version + ", up " +
                         time_text(s.uptime_ms * 1000) + ", ready after " +

@@ -105,6 +105,7 @@ std::shared_ptr<Connection> connect(const m4_connect_options& options,
                                       std::to_string(hello.version_major()) + ", this library " +
                                       std::to_string(protocol::kVersionMajor));
     }
+    connection->set_minor(hello.version_minor());
     if (server_version != nullptr) {
         *server_version = protocol::text_of(hello.server_version());
     }

@@ -34,6 +34,17 @@ Deadline Connection::deadline() const {
     return timeout_ms_ == 0 ? Deadline::never() : Deadline::after_ms(timeout_ms_);
 }
 
+void Connection::require_minor(std::uint16_t minor, const char* what) const {
+    check_usable();
+    if (minor_ < minor) {
+        throw Error(M4_E_VERSION, std::string(what) + " needs protocol " +
+                                      std::to_string(protocol::kVersionMajor) + "." +
+                                      std::to_string(minor) + ", the service speaks " +
+                                      std::to_string(protocol::kVersionMajor) + "." +
+                                      std::to_string(minor_));
+    }
+}
+
 void Connection::break_off(Error error) {
     if (broken_) {
         return;

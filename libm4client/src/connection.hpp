@@ -31,6 +31,11 @@ class Connection {
     [[nodiscard]] Deadline deadline() const;
     [[nodiscard]] int timeout_ms() const { return timeout_ms_; }
 
+    /// What the service said hello with.
+    void set_minor(std::uint16_t minor) { minor_ = minor; }
+    /// Throws M4_E_VERSION where the service is too old to know `what`.
+    void require_minor(std::uint16_t minor, const char* what) const;
+
     /// A fresh request id.
     [[nodiscard]] std::uint64_t next_id() { return ++last_id_; }
 
@@ -140,6 +145,7 @@ class Connection {
 
     UniqueFd socket_;
     int timeout_ms_;
+    std::uint16_t minor_ = 0;
     std::uint64_t last_id_ = 0;
     protocol::Inbox inbox_;
     std::deque<protocol::Packet> outbox_;

@@ -75,6 +75,9 @@ Status status_of(const wire::StatusReply& reply) {
     status.development = reply.development() ? 1 : 0;
     copy_text(status.render_node, text_of(reply.render_node()));
     copy_text(status.drm_driver, text_of(reply.drm_driver()));
+    status.kv_pages = reply.kv_pages();
+    status.kv_pages_used = reply.kv_pages_used();
+    status.kv_pages_shared = reply.kv_pages_shared();
     return status;
 }
 

@@ -5,6 +5,7 @@
 
 using namespace m4::client;
 namespace wire = m4::wire;
+namespace protocol = m4::protocol;
 using m4::protocol::Encoder;
 
 namespace m4::client {
@@ -52,6 +53,24 @@ int m4_session_create(m4_client* client, const struct m4_session_options* option
             Connection::Late::kCloseSession);
         made->id = reply.session();
         *session = made.release();
+        return M4_OK;
+    });
+}
+
+int m4_session_clone(m4_session* session, m4_session** clone) {
+    return guarded(session, [&] {
+        check_pointer(clone, "clone");
+        require_idle(*session);
+        session->connection->require_minor(protocol::kMinorOfClone, "m4_session_clone");
+        auto made = std::make_unique<m4_session>();
+        made->connection = session->connection;
+        const auto& reply = session->connection->call<wire::SessionReply>(
+            [&](Encoder& encoder) {
+                return wire::CreateSessionCloneRequest(encoder.builder(), session->id);
+            },
+            Connection::Late::kCloseSession);
+        made->id = reply.session();
+        *clone = made.release();
         return M4_OK;
     });
 }

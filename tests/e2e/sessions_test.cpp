@@ -193,6 +193,55 @@ TEST_CASE("session: contexts come and go without leaking KV memory") {
     CHECK(used() == before);
 }
 
+TEST_CASE("session: a clone goes on as its original, over the same memory") {
+    NEEDS_NANO();
+    const Service service(nano_image());  // of its own: nobody else's contexts
+    const Client client = connect(service.socket());
+    const auto status = [&] {
+        struct m4_status now = M4_INIT(struct m4_status);
+        REQUIRE(m4_status(client.get(), &now) == 0);
+        return now;
+    };
+    Session original = open_session(client.get());
+    REQUIRE(m4_session_append_text(original.get(), "Once upon a time there was a fox.", SIZE_MAX,
+                                   M4_ADD_SPECIAL) == 0);
+    (void)generate(original.get(), greedy(150));
+    const std::uint32_t start = position(original.get());
+    const auto before = status();
+    CHECK(before.kv_pages > before.kv_pages_used);
+    REQUIRE(before.kv_pages_used >= 2);
+    CHECK(before.kv_pages_shared == 0);
+
+    m4_session* made = nullptr;
+    REQUIRE(m4_session_clone(original.get(), &made) == 0);
+    Session clone(made);
+    CHECK(position(clone.get()) == start);
+    CHECK(status().kv_pages_used == before.kv_pages_used);
+    CHECK(status().kv_pages_shared == before.kv_pages_used);
+    const Generated one = generate(original.get(), greedy(20));
+    const Generated two = generate(clone.get(), greedy(20));
+    CHECK(one.ids.size() == 20);
+    CHECK(one.ids == two.ids);
+    CHECK(two.usage.cached_tokens + 1 >= start);
+    const auto apart = status();
+    CHECK(apart.kv_pages_shared == (start - 1) / 64);
+    CHECK(apart.kv_pages_used < 2 * before.kv_pages_used);
+    CHECK(apart.sessions == 2);
+
+    SUBCASE("the clone closes") {
+        clone.reset();
+        CHECK(generate(original.get(), greedy(5)).ids.size() == 5);
+    }
+    SUBCASE("the original closes") {
+        original.reset();
+        CHECK(generate(clone.get(), greedy(5)).ids.size() == 5);
+    }
+    const std::uint32_t pages = (start + 25 - 1 + 63) / 64;  // the last token was not fed
+    CHECK(status().kv_pages_used == pages);
+    CHECK(status().kv_pages_shared == 0);
+    CHECK(status().kv_used_bytes == pages * (status().kv_pool_bytes / status().kv_pages));
+}
+
 TEST_CASE("text: larger than a message, there and back") {
     NEEDS_NANO();
     const Client client = connect(nano().socket());

@@ -341,6 +341,57 @@ TEST_CASE("codes have words") {
     CHECK(std::string(m4_strerror(1)) == "unknown error");
 }
 
+TEST_CASE("a session is cloned where the service knows how") {
+    FakeService service(
+        [](Conversation& talk) {
+            (void)talk.expect<wire::Hello>();
+            talk.send(talk.id, [](protocol::Encoder& e) {
+                return wire::CreateHelloReplyDirect(e.builder(), protocol::kVersionMajor, 2, 0,
+                                                    "0.1.0");
+            });
+            talk.serve_session(5);
+            CHECK(talk.expect<wire::SessionCloneRequest>().session() == 5);
+            talk.send_session(talk.id, 6);
+            CHECK(talk.expect<wire::SessionInfoRequest>().session() == 6);
+            talk.send_session(talk.id, 6);
+            CHECK(talk.expect<wire::SessionCloseRequest>().session() == 6);
+            talk.send_ok(talk.id);
+            (void)talk.expect<wire::SessionCloneRequest>();
+            talk.send_error(talk.id, M4_E_QUOTA, "enough");
+        },
+        false);
+    const ClientHandle client = connect_to(service);
+    const SessionHandle session = make_session(client);
+    CHECK(m4_session_clone(session.get(), nullptr) == M4_E_INVALID);
+    CHECK(m4_session_clone(nullptr, nullptr) == M4_E_INVALID);
+    m4_session* made = nullptr;
+    REQUIRE(m4_session_clone(session.get(), &made) == 0);
+    SessionHandle clone(made);
+    std::uint32_t position = 0;
+    CHECK(m4_session_position(clone.get(), &position, nullptr) == 0);
+    CHECK(position == 3);
+    clone.reset();
+    made = nullptr;
+    CHECK(m4_session_clone(session.get(), &made) == M4_E_QUOTA);
+    CHECK(made == nullptr);
+    service.join();
+}
+
+TEST_CASE("a service that is too old for clones is not asked for one") {
+    FakeService service([](Conversation& talk) {
+        talk.serve_session(5);
+        serve_status(talk);
+    });
+    const ClientHandle client = connect_to(service);
+    const SessionHandle session = make_session(client);
+    m4_session* made = nullptr;
+    CHECK(m4_session_clone(session.get(), &made) == M4_E_VERSION);
+    CHECK(made == nullptr);
+    CHECK(error_text(client.get()) ==
+          "m4_session_clone needs protocol 1.2, the service speaks 1.0");
+    CHECK(ask_status(client) == 0);
+}
+
 TEST_CASE("a refused request tells code, words and when to retry") {
     FakeService service([](Conversation& talk) {
         (void)talk.expect<wire::SessionCreateRequest>();

@@ -98,6 +98,8 @@ void add_request(Sum& sum, const wire::Frame& frame) {
         sum.add(detokenize->ids());
     } else if (const auto* create = frame.body_as_SessionCreateRequest()) {
         sum.add(create->capacity());
+    } else if (const auto* clone = frame.body_as_SessionCloneRequest()) {
+        sum.add(clone->session());
     } else if (const auto* append = frame.body_as_SessionAppendRequest()) {
         sum.all(append->session(), append->text(), append->ids(), append->add_special());
     } else if (const auto* truncate = frame.body_as_SessionTruncateRequest()) {
@@ -180,6 +182,8 @@ std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_requests() {
          })},
         {Body::SessionCreateRequest,
          sample([](Encoder& e) { return wire::CreateSessionCreateRequest(e.builder(), 512); })},
+        {Body::SessionCloneRequest,
+         sample([](Encoder& e) { return wire::CreateSessionCloneRequest(e.builder(), 9); })},
         {Body::SessionAppendRequest, sample([](Encoder& e) {
              return wire::CreateSessionAppendRequest(e.builder(), 9, e.put_text("more"), 0, true);
          })},
