@@ -55,15 +55,29 @@ struct bench {
 	double *arrivals; /* of lane 0's tokens */
 };
 
+/* A text as JSON has it. */
+static void print_text(const char *text)
+{
+	putchar('"');
+	for (; *text; ++text) {
+		if (*text == '"' || *text == '\\')
+			putchar('\\');
+		putchar((unsigned char)*text < 0x20 ? ' ' : *text);
+	}
+	putchar('"');
+}
+
 static void die(const char *format, ...)
 {
+	char text[1024];
 	va_list list;
 
-	fputs("{\"error\": \"", stdout);
 	va_start(list, format);
-	vprintf(format, list);
+	vsnprintf(text, sizeof(text), format, list);
 	va_end(list);
-	puts("\"}");
+	fputs("{\"error\": ", stdout);
+	print_text(text);
+	puts("}");
 	exit(1);
 }
 
@@ -283,10 +297,15 @@ static void order_status(struct bench *bench, uint32_t count)
 	}
 	cpu = cpu_us(bench->pid) - cpu_before;
 	printf("{\"wall_us\": %.2f, \"cpu_us\": %.2f, \"tokens\": 1, \"kv_used_bytes\": %" PRIu64
-	       ", \"weight_bytes\": %" PRIu64 ", \"copied_bytes\": %" PRIu64
-	       ", \"device\": \"%s\", \"driver\": \"%s\", \"driver_info\": \"%s\"}\n",
+	       ", \"weight_bytes\": %" PRIu64 ", \"copied_bytes\": %" PRIu64 ", \"device\": ",
 	       median(times, count), cpu / count, status.kv_used_bytes, status.weight_bytes,
-	       status.copied_bytes, status.device_name, status.driver_name, status.driver_info);
+	       status.copied_bytes);
+	print_text(status.device_name);
+	fputs(", \"driver\": ", stdout);
+	print_text(status.driver_name);
+	fputs(", \"driver_info\": ", stdout);
+	print_text(status.driver_info);
+	puts("}");
 	free(times);
 }
 

@@ -174,8 +174,8 @@ def first_token(bench, side, image, cache, ids):
                                             ids, bench.device)
         kv = bench.kv_bytes_a_token(image) * (len(ids) + 1)
     else:
-        taken, cpu, held, kv = peer_first_token(bench.module, bench.gguf(image), VULKAN, cache,
-                                                ids)
+        taken, cpu, held, kv = peer_first_token(bench.module, bench.gguf(image), VULKAN,
+                                                bench.threads[VULKAN], cache, ids)
     return taken, cpu, (held[0] - kv, held[1] - kv)
 
 
@@ -193,20 +193,23 @@ def measure_first(bench, wanted, progress):
         cpus = {key: [] for key in samples}
         memory = {"ours": [], "peer": []}
         weights[shape] = bench.weight_bytes(image)
-        left_s = {"ours": bench.budget_s, "peer": bench.budget_s}
+        left_s = {key: bench.budget_s for key in samples}
         for turn in range(bench.repeat):
             for side in ("ours", "peer"):
-                if side == "peer" and VULKAN not in bench.backends or left_s[side] <= 0:
+                if side == "peer" and VULKAN not in bench.backends:
                     continue
                 cache = os.path.join(bench.scratch, f"first-{shape}-{side}")
-                shutil.rmtree(cache, ignore_errors=True)
-                os.makedirs(cache)
                 for state in ("cold", "warm"):
+                    if left_s[side, state] <= 0:
+                        continue
+                    if state == "cold":
+                        shutil.rmtree(cache, ignore_errors=True)
+                        os.makedirs(cache)
                     progress(f"first token, {shape}: {turn + 1} of {bench.repeat}, {side}, {state}")
                     taken, cpu, held = first_token(bench, side, image, cache, ids)
                     samples[side, state].append(taken)
                     cpus[side, state].append(cpu)
-                    left_s[side] -= taken
+                    left_s[side, state] -= taken
                     if state == "warm":
                         memory[side].append(held)
         for state in ("cold", "warm"):
@@ -228,16 +231,17 @@ def measure_first(bench, wanted, progress):
 
 
 def engine_step_us(build, image, device):
-    """The median step of one row behind 16, of the engine alone."""
+    """A step of one row behind 16, of the engine alone: median wall time, mean CPU time."""
     env = dict(os.environ)
     if device:
         env["M4_TEST_DEVICE"] = device
     ran = subprocess.run([os.path.join(build, "bin/bench_step"), image], env=env,
                          capture_output=True, text=True, check=False)
-    found = re.search(r"past +16 rows +1: wall median +(\d+) us", ran.stdout)
+    found = re.search(r"past +16 rows +1: wall median +(\d+) us,.*CPU +(\d+) us",
+                      ran.stdout)
     if not found:
         raise BenchError("bench_step: no step of one row behind 16: " + ran.stderr.strip()[-200:])
-    return float(found.group(1))
+    return float(found.group(1)), float(found.group(2))
 
 
 def measure_service(bench, wanted, progress):
@@ -255,16 +259,18 @@ def measure_service(bench, wanted, progress):
                 ours_cpu=[t["cpu_us"] / 1e3 for t in trips],
                 note="m4_status(); the peer is a library in its app's process"))
         if wanted("stream_overhead"):
-            over = []
+            over, over_cpu = [], []
             ours.prompt(1, prompt_ids(16, 512))
             for turn in range(bench.repeat):
                 progress(f"stream overhead: {turn + 1} of {bench.repeat}")
-                step = engine_step_us(bench.build, bench.image("nano"), bench.device)
-                over.append(ours.generate(48)["gap_us"] - step)
+                wall, cpu = engine_step_us(bench.build, bench.image("nano"), bench.device)
+                answer = ours.generate(48)
+                over.append(answer["gap_us"] - wall)
+                over_cpu.append((answer["cpu_us"] / answer["tokens"] - cpu) / 1e3)
             rows.append(make_row(
-                "stream_overhead", "us/token", over, [],
-                note="median time between two tokens at the client less the engine's median step, "
-                     "default image"))
+                "stream_overhead", "us/token", over, [], ours_cpu=over_cpu,
+                note="time between two tokens at the client less the engine's step, default "
+                     f"image; samples from {min(over):.0f} to {max(over):.0f}"))
     finally:
         ours.close()
     return rows

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT
 // The peer's side of the bench: llama.cpp through node-llama-cpp.
 //
-//   node peer.mjs MODULE GGUF vulkan|cpu            orders on standard input
-//   node peer.mjs MODULE GGUF vulkan|cpu ID...      first token, then wait
+//   node peer.mjs MODULE GGUF vulkan|cpu THREADS         orders on standard input
+//   node peer.mjs MODULE GGUF vulkan|cpu THREADS ID...   first token, then wait
 //
 // Orders are lines of JSON, each answered by one: the same as m4_bench's.
 // Times are in microseconds; CPU time is this process's.
-import { availableParallelism } from "node:os";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
-const [modulePath, modelPath, backend, ...firstIds] = process.argv.slice(2);
+const [modulePath, modelPath, backend, threadCount, ...firstIds] = process.argv.slice(2);
 const { getLlama, LlamaLogLevel } = await import(pathToFileURL(modulePath));
 
 function answer(value) {
@@ -26,9 +25,9 @@ process.on("unhandledRejection", fail);
 
 const log = [];
 const vulkan = backend === "vulkan";
-// By itself it takes at least four threads, which on fewer cores wait for one
-// another, spinning.
-const threads = availableParallelism();
+// By itself it takes at least four, which on fewer cores wait for one another,
+// spinning.
+const threads = Number(threadCount);
 const llama = await getLlama({
 	maxThreads: threads,
 	gpu: vulkan ? "vulkan" : false,

@@ -98,9 +98,9 @@ class Ours:
 class Peer:
     """llama.cpp in a Node process on a GGUF file."""
 
-    def __init__(self, module, gguf, backend, cache, log=None):
+    def __init__(self, module, gguf, backend, threads, cache, log=None):
         self.backend = backend
-        argv, env = peer_command(module, gguf, backend, cache)
+        argv, env = peer_command(module, gguf, backend, threads, cache)
         self.worker = Worker(f"the peer ({backend})", argv, env, log)
         try:
             self.info = self.worker.ask('{"order": "info"}', START_S)
@@ -118,10 +118,10 @@ class Peer:
         self.worker.close()
 
 
-def peer_command(module, gguf, backend, cache):
+def peer_command(module, gguf, backend, threads, cache):
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer.mjs")
     env = dict(os.environ, MESA_SHADER_CACHE_DIR=cache, GGML_VK_VISIBLE_DEVICES="0")
-    return ["node", script, module, gguf, backend], env
+    return ["node", script, module, gguf, backend, str(threads)], env
 
 
 def start_m4d(build, image, socket, cache, device, scratch):
@@ -191,9 +191,9 @@ def ours_first_token(build, image, scratch, cache, ids, device=None):
         end(daemon)
 
 
-def peer_first_token(module, gguf, backend, cache, ids):
+def peer_first_token(module, gguf, backend, threads, cache, ids):
     """The same of the peer, and the bytes of its KV cache."""
-    argv, env = peer_command(module, gguf, backend, cache)
+    argv, env = peer_command(module, gguf, backend, threads, cache)
     worker = Worker(f"the peer ({backend})", argv + [str(i) for i in ids], env)
     try:
         answer = worker.read()

@@ -41,6 +41,11 @@ class Bench:
         self.budget_s = math.inf if options.full else options.budget
         self.module = options.peer and os.path.join(
             options.peer, "node_modules/node-llama-cpp/dist/index.js")
+        # The CPU backend's threads wait for one another by spinning. Where cores are
+        # shared they mostly wait for one that does not run: then one is fair.
+        self.busy = os.getloadavg()[0] > 0.5
+        cores = len(os.sched_getaffinity(0))
+        self.threads = {measure.VULKAN: cores, measure.CPU: 1 if self.busy else cores}
         self.backends = [measure.VULKAN, measure.CPU] if self.module else []
         # Shaders compiled in an earlier run are not compiled again.
         self.cache = os.path.join(self.folder, "cache")
@@ -89,7 +94,11 @@ class Bench:
 
     def open_peer(self, name, backend):
         with open(os.path.join(self.folder, "peer.log"), "a") as log:
-            return Peer(self.module, self.gguf(name), backend, self.cache, log)
+            try:
+                return Peer(self.module, self.gguf(name), backend, self.threads[backend],
+                            self.cache, log)
+            except BenchError as error:
+                raise BenchError(f"{error} (BENCH_NO_PEER=1 measures ours alone)") from error
 
 
 def parse(arguments):
@@ -164,7 +173,8 @@ def peer_text(infos):
     if measure.VULKAN in infos:
         text += ", Vulkan on " + ", ".join(infos[measure.VULKAN]["devices"])
     if measure.CPU in infos:
-        text += f", CPU backend with {infos[measure.CPU]['threads']} threads"
+        count = infos[measure.CPU]["threads"]
+        text += f", CPU backend with {count} thread" + "s" * (count > 1)
     return text
 
 
@@ -196,7 +206,7 @@ def run(options, bench, progress):
             "date": datetime.date.today().isoformat(),
             "device": status["device"],
             "driver": f"{status['driver']} {status['driver_info']}",
-            "cpu": cpu_name(), "cores": os.cpu_count(),
+            "cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)),
             "version": version.split()[-1],
             "peer": peer_text(infos), "peer_info": infos,
             "repeat": options.repeat, "full": options.full, "rows": options.rows,
@@ -252,6 +262,9 @@ def main():
     except (BenchError, report.ReportError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted, no result was written", file=sys.stderr)
+        return 130
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
