@@ -87,10 +87,17 @@ def markdown(result):
         parts.append("Greedy tokens, ours against the peer's on the same weights: " + "; ".join(
             f"{n['model']}: {n['equal']} of {n['compared']} equal" for n in result["numerics"])
             + ".")
-    notes = [f"`{row['name']}`: {row['note']}" for row in result["rows"] if row["note"]]
-    if notes:
-        parts.append("Notes. " + " ".join(note + "." for note in notes))
+    notes = {}
+    for row in result["rows"]:
+        if row["note"]:
+            notes.setdefault(row["note"], []).append(f"`{row['name']}`")
+    parts += [", ".join(names) + f": {note}." for note, names in notes.items()]
     return "\n\n".join(parts) + "\n"
+
+
+def pictures_text(names, folder):
+    """Markdown that shows them, from a page that sees them in `folder`."""
+    return "\n".join(f"![{PICTURES[name]}]({folder}/{name})" for name in names)
 
 
 def with_section(page, text):
@@ -113,6 +120,11 @@ def write_json(result, path):
 
 # ---- pictures: SVG by hand, small enough to read
 
+PICTURES = {
+    "ratios.svg": "m4d against llama.cpp, both on Vulkan: how many times better",
+    "ratios-cpu.svg": "m4d on Vulkan against llama.cpp's CPU backend: how many times better",
+    "context.svg": "CPU time a token while decoding, 134 M parameters, Q4",
+}
 INK, OURS, PEER, GRID = "#333", "#2b6cb0", "#c05621", "#ddd"
 
 
@@ -206,14 +218,11 @@ def write_pictures(result, folder):
     os.makedirs(folder, exist_ok=True)
     vulkan = [row for row in result["rows"] if not row["name"].startswith("cpu/")]
     cpu = [row for row in result["rows"] if row["name"].startswith("cpu/")]
-    written = []
-    for name, picture in (
-            ("ratios.svg", ratio_bars(vulkan, "m4d against llama.cpp, both on Vulkan: "
-                                              "how many times better")),
-            ("ratios-cpu.svg", ratio_bars(cpu, "m4d on Vulkan against llama.cpp's CPU backend")),
-            ("context.svg", context_lines(vulkan, "CPU time a token while decoding, 134 M, Q4"))):
-        if picture:
-            with open(os.path.join(folder, name), "w") as file:
-                file.write(picture)
-            written.append(name)
+    drawn = {"ratios.svg": ratio_bars(vulkan, PICTURES["ratios.svg"]),
+             "ratios-cpu.svg": ratio_bars(cpu, PICTURES["ratios-cpu.svg"]),
+             "context.svg": context_lines(vulkan, PICTURES["context.svg"])}
+    written = [name for name, picture in drawn.items() if picture]
+    for name in written:
+        with open(os.path.join(folder, name), "w") as file:
+            file.write(drawn[name])
     return written

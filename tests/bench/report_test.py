@@ -69,7 +69,11 @@ class Pages(unittest.TestCase):
         self.assertIn("| `cpu/decode_ctx16` | ms/token | 2.00 | 1.00 | 0.50x |", text)
         self.assertLess(text.index("`decode_ctx16`"), text.index("CPU backend"))
         self.assertIn("m: 19 of 20 equal", text)
-        self.assertIn("`cpu/decode_ctx16`: of 1 run.", text)
+        self.assertIn("\n\n`cpu/decode_ctx16`: of 1 run.\n", text)
+
+    def test_rows_share_a_note(self):
+        text = report.markdown(result([canned("a", note="n"), canned("b", note="n"), canned("c")]))
+        self.assertTrue(text.endswith("\n\n`a`, `b`: n.\n"))
 
     def test_markdown_without_a_peer(self):
         text = report.markdown(result([canned(peer=[])], peer=None))
@@ -107,6 +111,9 @@ class Pictures(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             names = report.write_pictures(result(self.rows()), folder)
             self.assertEqual(names, ["ratios.svg", "ratios-cpu.svg", "context.svg"])
+            text = report.pictures_text(names, "docs/bench")
+            self.assertEqual(text.count("]("), 3)
+            self.assertIn("](docs/bench/context.svg)", text)
             for name in names:
                 with open(os.path.join(folder, name)) as file:
                     text = file.read()

@@ -226,10 +226,11 @@ def publish(path):
         result = json.load(file)
     if result["about"]["rows"] != "*" or not result["about"]["peer"]:
         raise BenchError(f"{path}: is of some rows or without a peer; a whole run is published")
-    report.write_pictures(result, os.path.join(ROOT, "docs/bench"))
+    names = report.write_pictures(result, os.path.join(ROOT, "docs/bench"))
     readme = os.path.join(ROOT, "README.md")
     with open(readme) as file:
-        page = report.with_section(file.read(), report.markdown(result))
+        page = report.with_section(file.read(), report.markdown(result) + "\n"
+                                   + report.pictures_text(names, "docs/bench"))
     with open(readme, "w") as file:
         file.write(page)
 
