@@ -128,6 +128,7 @@ def run_scenario(scenario, ours, peers, bench, progress):
         progress(f"{title}: warming up, {name}")
         side.source.prompt(scenario.sessions, ids[:16 if scenario.sessions == 1 else 4])
         side.source.generate(1)
+        side.source.settle()
     for turn in range(bench.repeat):
         for name, side in sides.items():
             progress(f"{title}: {turn + 1} of {bench.repeat}, {name}")
@@ -261,6 +262,7 @@ def measure_service(bench, wanted, progress):
         if wanted("stream_overhead"):
             over, over_cpu = [], []
             ours.prompt(1, prompt_ids(16, 512))
+            ours.settle()
             for turn in range(bench.repeat):
                 progress(f"stream overhead: {turn + 1} of {bench.repeat}")
                 wall, cpu = engine_step_us(bench.build, bench.image("nano"), bench.device)

@@ -150,6 +150,9 @@ class Scripted:
         return {"wall_us": self.wall_us * tokens, "cpu_us": 2 * self.wall_us * tokens,
                 "tokens": tokens, "ids": ids}
 
+    def settle(self):
+        self.asked.append(("settle",))
+
     def prompt(self, sessions, ids):
         self.asked.append(("prompt", sessions, len(ids)))
         return self._answer(sessions * len(ids), [7])
@@ -177,7 +180,7 @@ class Measuring(unittest.TestCase):
         self.assertEqual(ids["ours"], [7] + list(range(16)))
         self.assertEqual(ids["vulkan"], [7, 0, 1, 2])  # prompted anew at each turn
         # What warmed up is no sample.
-        self.assertEqual(ours.asked[:2], [("prompt", 1, 16), ("generate", 1)])
+        self.assertEqual(ours.asked[:3], [("prompt", 1, 16), ("generate", 1), ("settle",)])
 
     def test_a_slow_side_gives_fewer_samples_and_says_so(self):
         slow = Scripted(500000.0)  # 32 s a prompt, 1.5 s for three tokens
