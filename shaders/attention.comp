@@ -34,6 +34,7 @@ layout(push_constant) uniform Push {
     uint positions_word;
     uint tables_word;
     uint layer_units;
+    uint pool_positions;
     float scale;
 } p;
 
@@ -104,7 +105,7 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
     float weight_sum = 0.0;   // of this lane's positions
     // Eight positions from a multiple of eight on: all in one page.
     for (uint first = 0u; first <= position; first += LANES) {
-        const uint start = kv_page(table, first) + first % PAGE_POSITIONS * HEAD_UNITS;
+        const uint start = kv_page(table, first, HEAD_UNITS) + first % PAGE_POSITIONS * HEAD_UNITS;
         const uint last = position - first;
         // Lanes past the end compute the last score once more and drop it.
         const float computed = score_of(q, keys + start + min(lane, last) * HEAD_UNITS);
@@ -163,7 +164,7 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
     float weight_sum = 0.0;
     // Page by page, the lanes taking turns in each.
     for (uint first = 0u; first <= position; first += PAGE_POSITIONS) {
-        const uint page = kv_page(table, first);
+        const uint page = kv_page(table, first, HEAD_UNITS);
         const uint end = min(position - first + 1u, PAGE_POSITIONS);
         for (uint at = part; at < end; at += SPLIT) {
             const float score = score_of(q, keys + page + at * HEAD_UNITS);
@@ -240,9 +241,9 @@ void main() {
 
     const uint position = LOAD_STEP(p.positions_word + t);
     const uint table = LOAD_STEP(p.tables_word + t);
-    // In each page.
-    const uint keys = kv_head(p.layer_units, HEAD_UNITS, head / (p.heads / p.kv_heads));
-    const uint values = keys + PAGE_POSITIONS * HEAD_UNITS;
+    const uint keys =
+        kv_head(p.layer_units, HEAD_UNITS, head / (p.heads / p.kv_heads), p.pool_positions);
+    const uint values = keys + p.pool_positions * HEAD_UNITS;
 
     vec4 q[VECS];
     const uint q_row = p.q_offset + t * p.stride;

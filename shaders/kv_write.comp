@@ -18,6 +18,7 @@ layout(push_constant) uniform Push {
     uint positions_word;
     uint tables_word;
     uint layer_units;
+    uint pool_positions;
     uint kv_heads;
     uint head_dim;
     uint head_units;
@@ -50,9 +51,9 @@ void main() {
     const uint head = index % row_units / p.head_units;
     const uint unit = index % p.head_units;
     const uint position = LOAD_STEP(p.positions_word + t);
-    const uint keys = kv_page(LOAD_STEP(p.tables_word + t), position) +
-                      kv_head(p.layer_units, p.head_units, head) +
+    const uint keys = kv_head(p.layer_units, p.head_units, head, p.pool_positions) +
+                      kv_page(LOAD_STEP(p.tables_word + t), position, p.head_units) +
                       position % PAGE_POSITIONS * p.head_units + unit;
     STORE_KV(keys, pack_unit(p.k_offset + t * p.stride, head, unit));
-    STORE_KV(keys + PAGE_POSITIONS * p.head_units, pack_unit(p.v_offset + t * p.stride, head, unit));
+    STORE_KV(keys + p.pool_positions * p.head_units, pack_unit(p.v_offset + t * p.stride, head, unit));
 }

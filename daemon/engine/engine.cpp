@@ -149,8 +149,15 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
              words),
       logits(device, std::uint64_t{max_rows} * part.vocabulary * sizeof(float),
              hpp::BufferUsageFlagBits::eTransferDst, vk::MemoryKind::readback),
-      context{pipelines, device.limits(),       tuning(device, options), words,
-              kv_dtype,  memory.values_texel(), memory.kv_texel(),       pool.page_positions(),
+      context{pipelines,
+              device.limits(),
+              tuning(device, options),
+              words,
+              kv_dtype,
+              memory.values_texel(),
+              memory.kv_texel(),
+              pool.page_positions(),
+              pool.pages() * pool.page_positions(),
               true},
       plan(device, context, program, image.tensors(), weights, values, kv),
       copying(device.create_commands()) {
@@ -233,12 +240,21 @@ std::vector<PageCopy> Engine::Impl::take_pages(std::span<const Chunk> chunks) co
 void Engine::Impl::record_copies(std::span<const PageCopy> copies) const {
     using Stage = hpp::PipelineStageFlagBits;
     using Access = hpp::AccessFlagBits;
-    const std::uint64_t page_bytes = pool.page_units() * ops::kUnitBytes;
-    std::vector<hpp::BufferCopy> pages;
-    for (const PageCopy& copy : copies) {
-        pages.push_back({.srcOffset = copy.from * page_bytes,
-                         .dstOffset = copy.to * page_bytes,
-                         .size = page_bytes});
+    // A page has a piece in each head's keys and values of each layer (kv.glsl).
+    std::vector<hpp::BufferCopy> pieces;
+    for (const ops::StatePlace& state : kv.states) {
+        const std::uint64_t head_units =
+            ops::divide_up(state.head_dim, ops::unit_elements(kv_dtype));
+        const std::uint64_t piece = head_units * pool.page_positions() * ops::kUnitBytes;
+        for (std::uint32_t half = 0; half < 2 * state.kv_heads; ++half) {
+            const std::uint64_t first =
+                context.pool_positions * (state.layer_units + half * head_units) * ops::kUnitBytes;
+            for (const PageCopy& copy : copies) {
+                pieces.push_back({.srcOffset = first + copy.from * piece,
+                                  .dstOffset = first + copy.to * piece,
+                                  .size = piece});
+            }
+        }
     }
     copying.begin(
         hpp::CommandBufferBeginInfo{.flags = hpp::CommandBufferUsageFlagBits::eOneTimeSubmit});
@@ -248,7 +264,7 @@ void Engine::Impl::record_copies(std::span<const PageCopy> copies) const {
         hpp::MemoryBarrier{.srcAccessMask = Access::eShaderWrite | Access::eTransferWrite,
                            .dstAccessMask = Access::eTransferRead | Access::eTransferWrite},
         {}, {});
-    copying.copyBuffer(memory.kv().handle(), memory.kv().handle(), pages);
+    copying.copyBuffer(memory.kv().handle(), memory.kv().handle(), pieces);
     copying.pipelineBarrier(
         Stage::eTransfer, Stage::eComputeShader, {},
         hpp::MemoryBarrier{.srcAccessMask = Access::eTransferWrite,
@@ -267,7 +283,7 @@ void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
         std::uint32_t position = sequence.length();
         const std::span<const std::uint32_t> pages = sequence.pages();
         for (std::size_t i = 0; i < pages.size(); ++i) {
-            step[table + i] = pool.first_unit(pages[i]);
+            step[table + i] = pages[i];
         }
         for (std::size_t i = 0; i < chunk.tokens.size(); ++i) {
             step[words.token_ids + row] = chunk.tokens[i];

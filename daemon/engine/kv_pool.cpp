@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 #include <stdexcept>
 
 namespace m4::engine {
@@ -15,16 +14,19 @@ KvPool::KvPool(std::uint64_t pool_units, std::uint32_t position_units, std::uint
     constexpr std::uint64_t kMost = std::numeric_limits<std::int32_t>::max();
     const auto pages = static_cast<std::size_t>(std::min(pool_units, kMost) / page_units_);
     holders_.resize(pages);
-    free_.resize(pages);
-    std::iota(free_.rbegin(), free_.rend(), 0U);  // the first page first
+    for (std::uint32_t page = 0; page < pages; ++page) {
+        free_.insert(free_.end(), page);
+    }
 }
 
-std::uint32_t KvPool::take() {
+std::uint32_t KvPool::take(std::uint32_t before) {
     if (free_.empty()) {
         throw std::logic_error("the KV pool has no free page");
     }
-    const std::uint32_t page = free_.back();
-    free_.pop_back();
+    const auto next = free_.find(before + 1);
+    const auto found = next == free_.end() ? free_.begin() : next;
+    const std::uint32_t page = *found;
+    free_.erase(found);
     holders_[page] = 1;
     return page;
 }
@@ -35,12 +37,12 @@ void KvPool::share(std::uint32_t page) {
     }
 }
 
-void KvPool::release(std::uint32_t page) noexcept {
+void KvPool::release(std::uint32_t page) {
     const std::uint32_t left = --holders_[page];
     if (left == 1) {
         --shared_;
     } else if (left == 0) {
-        free_.push_back(page);  // has room: reserved for all pages at once
+        free_.insert(page);
     }
 }
 

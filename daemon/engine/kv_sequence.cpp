@@ -65,7 +65,7 @@ void KvSequence::take_pages(std::uint32_t count, std::vector<PageCopy>& copies) 
     }
     const std::uint32_t wanted = pool_.pages_of(length_ + count);
     while (pages_.size() < wanted) {
-        pages_.push_back(pool_.take());
+        pages_.push_back(pages_.empty() ? pool_.take() : pool_.take(pages_.back()));
     }
 }
 

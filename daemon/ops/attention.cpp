@@ -33,10 +33,10 @@ class Attention final : public Operator {
         const std::uint32_t rows = shape.rows(y_.rows);
         const Tuning& tuning = context_.tuning;
         const bool many = rows >= tuning.attention_many_rows;
-        const Dispatch dispatch{
-            .kernel = many ? many_ : few_,
-            .push = {q_.unit, y_.unit, y_.stride, rows, heads_, state_.kv_heads, positions_.word,
-                     context_.words.kv_tables, state_.layer_units, scale_}};
+        const Dispatch dispatch{.kernel = many ? many_ : few_,
+                                .push = {q_.unit, y_.unit, y_.stride, rows, heads_, state_.kv_heads,
+                                         positions_.word, context_.words.kv_tables,
+                                         state_.layer_units, context_.pool_positions, scale_}};
         const std::uint32_t split = many ? tuning.attention_split_many : tuning.attention_split_few;
         push_lanes(context_, std::uint64_t{rows} * heads_ * split, tuning.attention_lanes, dispatch,
                    out);

@@ -25,7 +25,8 @@ class KvWrite final : public Operator {
         const Dispatch dispatch{
             .kernel = kernel_,
             .push = {k_.unit, v_.unit, k_.stride, rows, positions_.word, context_.words.kv_tables,
-                     state_.layer_units, state_.kv_heads, state_.head_dim, head_units_}};
+                     state_.layer_units, context_.pool_positions, state_.kv_heads, state_.head_dim,
+                     head_units_}};
         push_lanes(context_, std::uint64_t{rows} * state_.kv_heads * head_units_,
                    context_.tuning.elementwise_lanes, dispatch, out);
     }

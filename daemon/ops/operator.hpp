@@ -75,7 +75,7 @@ struct TensorPlace {
     std::vector<TensorSlice> slices;
 };
 
-/// One layer's KV cache inside a page.
+/// One layer's KV cache.
 struct StatePlace {
     std::uint32_t layer_units = 0;  ///< units a position takes in the layers before
     std::uint32_t kv_heads = 0;
@@ -107,6 +107,7 @@ struct Context {
     bool values_texel = true;
     bool kv_texel = true;
     std::uint32_t page_positions = 0;  ///< of a page of the KV pool
+    std::uint32_t pool_positions = 0;  ///< of all its pages
     /// Make do with the kernels that a driver compiles soonest. The plan's
     /// owner may change it between recordings.
     bool cold = false;

@@ -21,7 +21,7 @@ constexpr std::uint32_t kRowAlignment = 8;  ///< floats a value's row is padded 
 
 /// The step buffer: what varies from step to step, a word (u32) each. Word i
 /// of an array belongs to row i of the step. Behind them are page tables: word
-/// j of a table is the first unit, in the KV pool, of page j of a sequence.
+/// j of a table is the number, in the KV pool, of page j of a sequence.
 struct StepWords {
     std::uint32_t token_ids = 0;
     std::uint32_t positions = 0;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The KV pool: one buffer of 16-byte units, in pages. A page has room for
 // PAGE_POSITIONS positions, a power of two and specialisation constant of the
-// kernel. Inside:
+// kernel, of all layers and heads. It is no piece of the buffer, which is
 //
-//   layer, head, keys then values, position, units of the head
+//   layer, head, keys then values, page, position, units of the head
 //
-// A row of the step names the page table of its sequence: word j is the first
-// unit of page j. A head is padded to whole units with zeros. Positions past a
-// row's own are never read, so what a page held before does not matter.
+// so that a head's pages of neighbouring numbers lie side by side. A row of the
+// step names the page table of its sequence: word j is the number of page j. A
+// head is padded to whole units with zeros. Positions past a row's own are
+// never read, so what a page held before does not matter.
 #include "unit.glsl"
 
 #if M4_ACCESS_TEXEL
@@ -29,12 +30,15 @@ layout(set = 0, binding = 5, std430) buffer KvUnits {
 #define LOAD_STEP(word) step_words[word]
 #endif
 
-/// First unit of the page that holds `position`; `table`: the row's page table.
-uint kv_page(uint table, uint position) { return LOAD_STEP(table + position / PAGE_POSITIONS); }
+/// The page that holds `position`, as units behind the first page of keys or of
+/// values. `table`: the row's page table; `head_units`: of a head.
+uint kv_page(uint table, uint position, uint head_units) {
+    return LOAD_STEP(table + position / PAGE_POSITIONS) * (PAGE_POSITIONS * head_units);
+}
 
-/// Where, in a page, a head's keys begin; its values are PAGE_POSITIONS *
-/// head_units behind them. `layer_units`: units a position takes in all layers
-/// before this one; `head_units`: in one head.
-uint kv_head(uint layer_units, uint head_units, uint head) {
-    return PAGE_POSITIONS * (layer_units + head * 2u * head_units);
+/// First unit of a head's keys in page 0; its values are pool_positions *
+/// head_units behind them. `layer_units`: units a position takes in all layers before this
+/// one; `pool_positions`: of all pages.
+uint kv_head(uint layer_units, uint head_units, uint head, uint pool_positions) {
+    return pool_positions * (layer_units + head * 2u * head_units);
 }

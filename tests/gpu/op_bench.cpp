@@ -26,6 +26,7 @@ using firmware::OperandKind;
 
 constexpr std::uint64_t kKvBytes = 4U << 20;
 constexpr std::uint32_t kTablePages = 5;
+constexpr std::uint32_t kPages = 8;
 constexpr std::size_t kPageBytes = M4_IMAGE_CHUNK_BYTES;
 
 /// One device and its pipelines for all tests of the binary: compiling kernels
@@ -231,7 +232,8 @@ void OpBench::Impl::build() {
     ops::Tuning tuning = setup.gpu_tuning ? ops::Tuning{} : ops::Tuning::for_device(device);
     tuning.linear_address = setup.address;
     context.emplace(ops::Context{shared().pipelines, device.limits(), tuning, step_words, kv_dtype,
-                                 memory->values_texel(), memory->kv_texel(), kPagePositions});
+                                 memory->values_texel(), memory->kv_texel(), kPagePositions,
+                                 kPages * kPagePositions});
     plan.emplace(device, *context, program, tensors, *weights, layout, kv);
 }
 
@@ -388,12 +390,9 @@ void OpBench::run(std::uint32_t tokens, std::uint32_t outputs) {
     copy(impl_->words[firmware::Role::token_ids], layout.token_ids);
     copy(impl_->words[firmware::Role::positions], layout.positions);
     copy(impl_->words[firmware::Role::output_rows], layout.output_rows);
-    const std::uint32_t page_units = kPagePositions * impl_->kv.position_units;
     for (std::size_t i = 0; i < impl_->tables.size(); ++i) {
-        std::transform(impl_->tables[i].begin(), impl_->tables[i].end(),
-                       words.begin() + layout.page_tables +
-                           static_cast<std::ptrdiff_t>(i * layout.table_pages),
-                       [&](std::uint32_t page) { return page * page_units; });
+        copy(impl_->tables[i],
+             layout.page_tables + static_cast<std::uint32_t>(i) * layout.table_pages);
     }
     for (std::size_t row = 0; row < impl_->table_of_row.size(); ++row) {
         words[layout.kv_tables + row] =
