@@ -8,6 +8,7 @@ import statistics
 
 BEGIN = "<!-- bench:begin -->"
 END = "<!-- bench:end -->"
+QUIET_LOAD = 0.5  # load average up to which nothing else counts
 
 
 class ReportError(Exception):
@@ -76,6 +77,8 @@ def markdown(result):
              f"{about['cores']} cores, load {about['load_before']:.1f} before and "
              f"{about['load_after']:.1f} after. "
              f"m4d {about['version']}; peer: {about['peer'] or 'none, so its columns are n/a'}."]
+    if about["load_before"] > QUIET_LOAD:
+        parts[0] += " Other work ran meanwhile: CPU time tells more than wall time here."
     vulkan = [row for row in result["rows"] if not row["name"].startswith("cpu/")]
     cpu = [row for row in result["rows"] if row["name"].startswith("cpu/")]
     if vulkan:

@@ -71,6 +71,11 @@ class Pages(unittest.TestCase):
         self.assertIn("m: 19 of 20 equal", text)
         self.assertIn("\n\n`cpu/decode_ctx16`: of 1 run.\n", text)
 
+    def test_a_busy_machine_is_said(self):
+        self.assertNotIn("Other work", report.markdown(result([canned()])))
+        self.assertIn("Other work ran meanwhile",
+                      report.markdown(result([canned()], load_before=0.75)))
+
     def test_rows_share_a_note(self):
         text = report.markdown(result([canned("a", note="n"), canned("b", note="n"), canned("c")]))
         self.assertTrue(text.endswith("\n\n`a`, `b`: n.\n"))

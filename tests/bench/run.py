@@ -43,7 +43,7 @@ class Bench:
             options.peer, "node_modules/node-llama-cpp/dist/index.js")
         # The CPU backend's threads wait for one another by spinning. Where cores are
         # shared they mostly wait for one that does not run: then one is fair.
-        self.busy = os.getloadavg()[0] > 0.5
+        self.busy = os.getloadavg()[0] > report.QUIET_LOAD
         cores = len(os.sched_getaffinity(0))
         self.threads = {measure.VULKAN: cores, measure.CPU: 1 if self.busy else cores}
         self.backends = [measure.VULKAN, measure.CPU] if self.module else []
