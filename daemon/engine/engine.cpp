@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <chrono>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <optional>
 #include <stdexcept>
@@ -13,6 +15,7 @@
 #include "kv_pool.hpp"
 #include "kv_sequence.hpp"
 #include "plan.hpp"
+#include "tuning_choice.hpp"
 #include "vk/drm.hpp"
 
 namespace m4::engine {
@@ -25,6 +28,7 @@ constexpr std::size_t kRecordedShapes = 64;
 constexpr std::array kWarmRows = {1U, 4U, 8U};
 /// Steps without the kernels that take longest to compile, where nobody warms up.
 constexpr std::size_t kColdSteps = 16;
+constexpr std::uint32_t kBatchRows = 8;
 
 const firmware::Part& backbone(const firmware::Package& package) {
     for (const firmware::Part& part : package.parts) {
@@ -65,12 +69,6 @@ std::uint32_t checked_page(const Options& options) {
     return positions;
 }
 
-ops::Tuning tuning(const vk::Device& device, const Options& options) {
-    ops::Tuning tuning = ops::Tuning::for_device(device);
-    tuning.fuse = options.fuse;
-    return tuning;
-}
-
 /// As many pages as fit both what is wanted and what kernels can address.
 KvPool make_pool(const vk::Device& device, const Options& options, std::uint32_t position_units) {
     const std::uint64_t bytes =
@@ -83,6 +81,17 @@ KvPool make_pool(const vk::Device& device, const Options& options, std::uint32_t
     }
     return pool;
 }
+
+/// A plan and what it was made with; its operators refer to the context.
+struct TunedPlan {
+    ops::Context context;
+    Plan plan;
+
+    TunedPlan(const vk::Device& device, const ops::Context& context_,
+              const firmware::Program& program, std::span<const firmware::Tensor> tensors,
+              weights::Store& weights, const ValueLayout& values, const KvShape& kv)
+        : context(context_), plan(device, context, program, tensors, weights, values, kv) {}
+};
 
 }  // namespace
 
@@ -103,8 +112,9 @@ struct Engine::Impl {
     const ValueLayout values;
     ops::StepMemory memory;
     vk::Buffer logits;  // what the host reads
-    ops::Context context;
-    Plan plan;
+    const bool fuse;
+    TuningChoice tunings;
+    std::unique_ptr<TunedPlan> plan;
     DeviceReport report;
     std::map<ops::StepShape, hpp::raii::CommandBuffer> recorded;
     hpp::raii::CommandBuffer copying;  // of pages, before a step; recorded anew each time
@@ -125,6 +135,9 @@ struct Engine::Impl {
     std::unique_ptr<KvSequence> create_sequence(std::uint32_t capacity);
     bool warm_up();
     void end_cold();
+    std::unique_ptr<TunedPlan> make_plan(ops::Tuning tuning);
+    double time_step(std::uint32_t rows);
+    void try_tuning();
 };
 
 Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
@@ -149,17 +162,9 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
              words),
       logits(device, std::uint64_t{max_rows} * part.vocabulary * sizeof(float),
              hpp::BufferUsageFlagBits::eTransferDst, vk::MemoryKind::readback),
-      context{pipelines,
-              device.limits(),
-              tuning(device, options),
-              words,
-              kv_dtype,
-              memory.values_texel(),
-              memory.kv_texel(),
-              pool.page_positions(),
-              pool.pages() * pool.page_positions(),
-              true},
-      plan(device, context, program, image.tensors(), weights, values, kv),
+      fuse(options.fuse),
+      tunings(device, options.cache_dir),
+      plan(make_plan(tunings.best().tuning)),
       copying(device.create_commands()) {
     const vk::Identity& identity = device.identity();
     report = {identity.device_name,
@@ -173,7 +178,8 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
               identity.render_node,
               identity.drm_driver,
               weights.note(),
-              plan.kernel_count()};
+              plan->plan.kernel_count(),
+              std::string(tunings.best().name)};
     device.check_validation();
 }
 
@@ -248,7 +254,7 @@ void Engine::Impl::record_copies(std::span<const PageCopy> copies) const {
         const std::uint64_t piece = head_units * pool.page_positions() * ops::kUnitBytes;
         for (std::uint32_t half = 0; half < 2 * state.kv_heads; ++half) {
             const std::uint64_t first =
-                context.pool_positions * (state.layer_units + half * head_units) * ops::kUnitBytes;
+                plan->context.pool_positions * (state.layer_units + half * head_units) * ops::kUnitBytes;
             for (const PageCopy& copy : copies) {
                 pieces.push_back({.srcOffset = first + copy.from * piece,
                                   .dstOffset = first + copy.to * piece,
@@ -307,7 +313,7 @@ void Engine::Impl::record(const hpp::raii::CommandBuffer& commands,
     commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, pipelines.layout(), 0,
                                 memory.set(), {});
     record_barrier(commands);  // after the step before: its KV is read
-    plan.record(commands, shape);
+    plan->plan.record(commands, shape);
     if (shape.outputs != 0) {
         commands.pipelineBarrier(Stage::eComputeShader, Stage::eTransfer, {},
                                  hpp::MemoryBarrier{.srcAccessMask = Access::eShaderWrite,
@@ -388,8 +394,55 @@ std::unique_ptr<KvSequence> Engine::Impl::create_sequence(std::uint32_t capacity
 }
 
 void Engine::Impl::end_cold() {
-    if (context.cold) {
-        context.cold = false;
+    if (plan->context.cold) {
+        plan->context.cold = false;
+        recorded.clear();
+    }
+}
+
+std::unique_ptr<TunedPlan> Engine::Impl::make_plan(ops::Tuning tuning) {
+    tuning.fuse = fuse;
+    const ops::Context context{
+        pipelines,         device.limits(),       tuning, words, kv_dtype, memory.values_texel(),
+        memory.kv_texel(), pool.page_positions(), true};
+    return std::make_unique<TunedPlan>(device, context, program, image.tensors(), weights, values,
+                                       kv);
+}
+
+/// A step of `rows` rows, a few times over: the least time, in us.
+double Engine::Impl::time_step(std::uint32_t rows) {
+    using Clock = std::chrono::steady_clock;
+    constexpr int kTimes = 5;
+    const auto sequence = create_sequence(rows);
+    const std::vector<std::uint32_t> tokens(rows, 0);
+    const Chunk chunk{sequence.get(), tokens, Logits::last};
+    double least = std::numeric_limits<double>::infinity();
+    for (int i = 0; i <= kTimes; ++i) {
+        sequence->rewind(0);
+        const Clock::time_point begin = Clock::now();
+        step({&chunk, 1});
+        const std::chrono::duration<double, std::micro> took = Clock::now() - begin;
+        least = i == 0 ? least : std::min(least, took.count());  // the first one compiles
+    }
+    return least;
+}
+
+/// Measures the next tuning with whole steps, a row of a decode and of a batch
+/// counting alike, and keeps its plan if none was better.
+void Engine::Impl::try_tuning() {
+    std::unique_ptr<TunedPlan> other;
+    try {
+        other = make_plan(tunings.next()->tuning);
+    } catch (const DeviceError&) {
+        tunings.measured(std::numeric_limits<double>::infinity());  // more than the device can do
+        return;
+    }
+    other->context.cold = false;
+    std::swap(plan, other);
+    recorded.clear();
+    const double time = time_step(1) + time_step(kBatchRows) / kBatchRows;
+    if (!tunings.measured(time)) {
+        std::swap(plan, other);
         recorded.clear();
     }
 }
@@ -399,6 +452,12 @@ bool Engine::Impl::warm_up() {
     const std::uint32_t most = std::min(max_rows, part.context_length);
     while (warmed < kWarmRows.size() && kWarmRows[warmed] > most) {
         ++warmed;
+    }
+    if (warmed == kWarmRows.size() && most >= kBatchRows && tunings.next() != nullptr &&
+        pool.pages_of(kBatchRows) <= pool.free()) {
+        try_tuning();
+        pipelines.save_cache();
+        return tunings.next() != nullptr;
     }
     const auto sequence = warmed < kWarmRows.size() ? create_sequence(kWarmRows[warmed]) : nullptr;
     if (sequence == nullptr || sequence->pages_needed(kWarmRows[warmed]) > pool.free()) {
@@ -411,7 +470,7 @@ bool Engine::Impl::warm_up() {
     const Chunk chunk{sequence.get(), tokens, Logits::all};
     step({&chunk, 1});
     pipelines.save_cache();  // some drivers fill it at first use
-    return ++warmed < kWarmRows.size();
+    return ++warmed < kWarmRows.size() || tunings.next() != nullptr;
 }
 
 Engine::Engine(const firmware::MappedImage& image, const Options& options)

@@ -57,6 +57,7 @@ struct DeviceReport {
     std::string drm_driver;   ///< name and version of its kernel driver; likewise
     std::string import_note;  ///< why no better way than weights_import
     std::size_t kernels = 0;  ///< of a step: operators, or groups of them as one
+    std::string tuning;       ///< how work is cut up, at the start
 };
 
 /// What this process has used of its DRM devices by now, engine by engine: one
@@ -137,8 +138,9 @@ class Engine {
 
     /// Kernels are compiled when a step first wants them, and the first steps make
     /// do with few. This runs a step of the next shape that brings further ones,
-    /// so that no request waits for them; false: none is left, or the pool has no
-    /// room now. Throws as step() does.
+    /// so that no request waits for them; then, where there is a cache folder and
+    /// none is kept there yet, it measures one more of the ways to cut up work. False:
+    /// nothing is left, or the pool has no room now. Throws as step() does.
     bool warm_up();
 
     /// Compute the chunks: rows in all <= max_step_rows(), each sequence with

@@ -47,8 +47,9 @@ class Attention final : public Operator {
         constexpr std::uint32_t kSubgroup = 8;
         const shaders::Access access = kv_access_of(context_);
         const std::uint32_t lanes = context_.tuning.attention_lanes;
-        const bool subgroup8 = context_.limits.subgroup8 && access == shaders::Access::texel &&
-                               split == kSubgroup && lanes % kSubgroup == 0;
+        const bool subgroup8 = context_.tuning.subgroup8 && context_.limits.subgroup8 &&
+                               access == shaders::Access::texel && split == kSubgroup &&
+                               lanes % kSubgroup == 0;
         const shaders::VariantInfo& variant =
             shaders::find_variant(firmware::OpCode::attention, context_.kv_dtype, access, 1,
                                   subgroup8 ? shaders::Needs::subgroup8 : shaders::Needs::nothing);

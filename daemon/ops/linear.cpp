@@ -89,8 +89,9 @@ class Linear final : public Operator {
 
     void choose_kernels(const LinearJob& job, shaders::Access access) {
         const Tuning& tuning = context_.tuning;
-        const bool subgroup8 = context_.limits.subgroup8 && access == shaders::Access::texel &&
-                               tuning.linear_split == 1 && tuning.linear_lanes % 8 == 0;
+        const bool subgroup8 = tuning.subgroup8 && context_.limits.subgroup8 &&
+                               access == shaders::Access::texel && tuning.linear_split == 1 &&
+                               tuning.linear_lanes % 8 == 0;
         const auto needs = subgroup8 ? shaders::Needs::subgroup8 : shaders::Needs::nothing;
         const std::array constants = {
             tuning.linear_lanes, tuning.linear_split, job.norm != nullptr ? 1U : 0U,

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
+#include <vector>
 
 #include "vk/device.hpp"
 
@@ -9,6 +11,8 @@ namespace m4::ops {
 
 /// How work is cut into workgroups. Lanes of a workgroup unless said otherwise.
 struct Tuning {
+    /// Kernels that pass data around subgroups of 8 lanes, where the device has them.
+    bool subgroup8 = true;
     bool fuse = true;  ///< a program's groups of operators as one kernel each
     std::uint32_t elementwise_lanes = 64;
     std::uint32_t norm_lanes = 64;
@@ -23,7 +27,17 @@ struct Tuning {
     std::uint32_t attention_split_many = 16;
     std::uint32_t attention_many_rows = 8;
 
+    /// What is taken without a measurement.
     [[nodiscard]] static Tuning for_device(const vk::Device& device);
 };
+
+/// The name is what a measured choice is kept by.
+struct NamedTuning {
+    std::string_view name;
+    Tuning tuning;
+};
+
+/// What a device may do well with: first the one that it gets unmeasured.
+[[nodiscard]] std::vector<NamedTuning> tunings_for(const vk::Device& device);
 
 }  // namespace m4::ops

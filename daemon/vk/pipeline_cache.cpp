@@ -32,18 +32,6 @@ std::uint64_t checksum(std::span<const std::byte> bytes) {
     return hash;
 }
 
-std::string make_key(const Identity& identity, std::string_view kernels_digest) {
-    constexpr char kDigits[] = "0123456789abcdef";
-    std::string key;
-    for (const std::uint8_t byte : identity.device_uuid) {
-        key += kDigits[byte >> 4];
-        key += kDigits[byte & 15];
-    }
-    key.resize(16);
-    return key + "-" + std::to_string(identity.driver_version) + "-" +
-           std::string(kernels_digest.substr(0, 16));
-}
-
 Header make_header(const std::string& key, std::span<const std::byte> data) {
     Header header{};
     std::memcpy(header.magic, kMagic, sizeof kMagic);
@@ -104,9 +92,21 @@ bool write_atomically(const std::filesystem::path& file, std::span<const std::by
 
 }  // namespace
 
+std::string cache_key(const Identity& identity, std::string_view kernels_digest) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    std::string key;
+    for (const std::uint8_t byte : identity.device_uuid) {
+        key += kDigits[byte >> 4];
+        key += kDigits[byte & 15];
+    }
+    key.resize(16);
+    return key + "-" + std::to_string(identity.driver_version) + "-" +
+           std::string(kernels_digest.substr(0, 16));
+}
+
 PipelineCache::PipelineCache(const Device& device, const std::filesystem::path& folder,
                              std::string_view kernels_digest)
-    : key_(make_key(device.identity(), kernels_digest)) {
+    : key_(cache_key(device.identity(), kernels_digest)) {
     if (!folder.empty()) {
         file_ = folder / ("pipelines-" + key_ + ".bin");
         stored_ = read_cache(file_, key_, note_);

@@ -10,6 +10,10 @@
 
 namespace m4::vk {
 
+/// What identifies a device, its driver's version and these kernels, as part of
+/// a file's name.
+[[nodiscard]] std::string cache_key(const Identity& identity, std::string_view kernels_digest);
+
 /// The driver's compiled pipelines, kept on disk between runs. The file's name
 /// carries device, driver version and kernels, so that a change of any of them
 /// starts afresh. Losing the file costs time only: no failure here throws.

@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <random>
 
 #include "gpu.hpp"
@@ -170,6 +173,56 @@ TEST_CASE("engine: groups of operators as one kernel compute what the operators 
             CHECK(largest_difference(fused.run(tokens, chunk), plain.run(tokens, chunk)) < 1e-4);
         }
     }
+}
+
+TEST_CASE("engine: how work is cut up is measured once, and kept") {
+    M4_NEEDS_DEVICE();
+    const TempFolder cache;
+    Options options = test_options();
+    options.cache_dir = cache / "kernels";
+    std::filesystem::create_directory(options.cache_dir);
+    const auto kept = [&] {
+        std::string text;
+        for (const auto& entry : std::filesystem::directory_iterator(options.cache_dir)) {
+            if (entry.path().filename().string().starts_with("tuning-")) {
+                std::ifstream in(entry.path());
+                text.assign(std::istreambuf_iterator<char>(in), {});
+            }
+        }
+        return text;
+    };
+    const auto check = [](Fixture& fixture) {
+        const Tokens tokens = fixture.random_tokens(45);
+        const auto expected = reference_logits(fixture.model(), tokens);
+        CHECK(largest_difference(fixture.run(tokens, 32), expected) < 1e-3);
+        CHECK(largest_difference(fixture.run(tokens, 1), expected) < 1e-3);
+    };
+    std::string measured;
+    {
+        Fixture first{TinyDims{}, options};
+        check(first);
+        CHECK(kept().empty());
+        first.warm_up();
+        measured = kept();
+        CHECK(std::count(measured.begin(), measured.end(), '#') >= 2);
+        check(first);
+    }
+    {
+        Fixture second{TinyDims{}, options};
+        CHECK(measured.starts_with(second.engine().report().tuning + "\n"));
+        second.warm_up();
+        CHECK(kept() == measured);
+        check(second);
+    }
+    for (const auto& entry : std::filesystem::directory_iterator(options.cache_dir)) {
+        if (entry.path().filename().string().starts_with("tuning-")) {
+            std::ofstream(entry.path()) << "no such tuning\n";
+        }
+    }
+    Fixture third{TinyDims{}, options};
+    third.warm_up();
+    CHECK(kept().find("no such") == std::string::npos);
+    check(third);
 }
 
 TEST_CASE("engine: an F16 cache stays close") {
