@@ -133,7 +133,9 @@ struct Engine::Impl {
     void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const;
     std::span<const float> step(std::span<const Chunk> chunks);
     std::unique_ptr<KvSequence> create_sequence(std::uint32_t capacity);
+    std::uint32_t next_warm_rows() const;
     bool warm_up();
+    std::uint32_t warm_ups_left() const;
     void end_cold();
     std::unique_ptr<TunedPlan> make_plan(ops::Tuning tuning);
     double time_step(std::uint32_t rows);
@@ -447,30 +449,40 @@ void Engine::Impl::try_tuning() {
     }
 }
 
+/// The rows of the next step that is still to be run for its kernels' sake; 0:
+/// none is, or the pool has no room for it.
+std::uint32_t Engine::Impl::next_warm_rows() const {
+    if (warmed == kWarmRows.size()) {
+        return 0;
+    }
+    const std::uint32_t rows = std::min({kWarmRows[warmed], max_rows, part.context_length});
+    return pool.pages_of(rows) > pool.free() ? 0 : rows;
+}
+
 /// Drivers may compile as late as at a kernel's first dispatch: so it is run.
 bool Engine::Impl::warm_up() {
-    const std::uint32_t most = std::min(max_rows, part.context_length);
-    while (warmed < kWarmRows.size() && kWarmRows[warmed] > most) {
-        ++warmed;
-    }
-    if (warmed == kWarmRows.size() && most >= kBatchRows && tunings.next() != nullptr &&
-        pool.pages_of(kBatchRows) <= pool.free()) {
+    if (const std::uint32_t rows = next_warm_rows(); rows != 0) {
+        if (++warmed == kWarmRows.size()) {
+            end_cold();
+        }
+        const auto sequence = create_sequence(rows);
+        const std::vector<std::uint32_t> tokens(rows, 0);
+        const Chunk chunk{sequence.get(), tokens, Logits::all};
+        step({&chunk, 1});
+    } else if (warmed == kWarmRows.size() && tunings.next() != nullptr &&
+               std::min(max_rows, part.context_length) >= kBatchRows &&
+               pool.pages_of(kBatchRows) <= pool.free()) {
         try_tuning();
-        pipelines.save_cache();
-        return tunings.next() != nullptr;
-    }
-    const auto sequence = warmed < kWarmRows.size() ? create_sequence(kWarmRows[warmed]) : nullptr;
-    if (sequence == nullptr || sequence->pages_needed(kWarmRows[warmed]) > pool.free()) {
+    } else {
         return false;
     }
-    if (warmed + 1 == kWarmRows.size()) {
-        end_cold();
-    }
-    const std::vector<std::uint32_t> tokens(kWarmRows[warmed], 0);
-    const Chunk chunk{sequence.get(), tokens, Logits::all};
-    step({&chunk, 1});
     pipelines.save_cache();  // some drivers fill it at first use
-    return ++warmed < kWarmRows.size() || tunings.next() != nullptr;
+    return warm_ups_left() != 0;
+}
+
+std::uint32_t Engine::Impl::warm_ups_left() const {
+    const bool wide = std::min(max_rows, part.context_length) >= kBatchRows;
+    return static_cast<std::uint32_t>(kWarmRows.size() - warmed + (wide ? tunings.left() : 0));
 }
 
 Engine::Engine(const firmware::MappedImage& image, const Options& options)
@@ -514,6 +526,10 @@ KvUse Engine::kv_use() const {
 
 bool Engine::warm_up() {
     return impl_->warm_up();
+}
+
+std::uint32_t Engine::warm_ups_left() const {
+    return impl_->warm_ups_left();
 }
 
 std::span<const float> Engine::step(std::span<const Chunk> chunks) {

@@ -142,6 +142,8 @@ class Engine {
     /// none is kept there yet, it measures one more of the ways to cut up work. False:
     /// nothing is left, or the pool has no room now. Throws as step() does.
     bool warm_up();
+    /// How often warm_up() has something to do yet.
+    [[nodiscard]] std::uint32_t warm_ups_left() const;
 
     /// Compute the chunks: rows in all <= max_step_rows(), each sequence with
     /// room, and no more pages needed than are free. Returns the wanted logits,

@@ -22,8 +22,10 @@ class TuningChoice {
     [[nodiscard]] const ops::NamedTuning& best() const { return tunings_[best_]; }
     /// What is still to be measured; null: nothing.
     [[nodiscard]] const ops::NamedTuning* next() const {
-        return times_.size() < tunings_.size() && !file_.empty() ? &tunings_[times_.size()]
-                                                                 : nullptr;
+        return left() != 0 ? &tunings_[times_.size()] : nullptr;
+    }
+    [[nodiscard]] std::size_t left() const {
+        return file_.empty() ? 0 : tunings_.size() - times_.size();
     }
     /// The time that next() took, infinite where it did not work; in any unit.
     /// True: it is the best so far. After the last one the choice is kept.

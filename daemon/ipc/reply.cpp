@@ -222,6 +222,7 @@ Packet status_packet(sched::RequestId request, const ServiceInfo& info,
     reply.add_kv_pages(snapshot.kv.pages);
     reply.add_kv_pages_used(snapshot.kv.used);
     reply.add_kv_pages_shared(snapshot.kv.shared);
+    reply.add_cold(snapshot.cold);
     return encoder.finish(request, reply.Finish());
 }
 

@@ -35,6 +35,10 @@ bool EngineBackend::warm_up() {
     return engine_->warm_up();
 }
 
+std::uint32_t EngineBackend::warm_ups_left() const {
+    return engine_->warm_ups_left();
+}
+
 TokenizerText::TokenizerText(const firmware::Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
 
 std::vector<std::uint32_t> TokenizerText::encode(std::string_view text, bool add_special) const {

@@ -29,6 +29,8 @@ class Backend {
     [[nodiscard]] virtual std::span<const float> step(std::span<const engine::Chunk> chunks) = 0;
     /// Does some of the work that a later step would have to; false: none is left.
     virtual bool warm_up() = 0;
+    /// How often warm_up() has something to do yet.
+    [[nodiscard]] virtual std::uint32_t warm_ups_left() const = 0;
 };
 
 /// Text to tokens and back. Const calls come from several threads.
@@ -56,6 +58,7 @@ class EngineBackend final : public Backend {
     [[nodiscard]] engine::KvUse kv_use() const override;
     [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks) override;
     bool warm_up() override;
+    [[nodiscard]] std::uint32_t warm_ups_left() const override;
 
    private:
     std::unique_ptr<engine::Engine> engine_;

@@ -266,6 +266,7 @@ Snapshot Core::snapshot() const {
     snapshot.kv = backend_->kv_use();
     snapshot.tokens_prompt = tokens_prompt_;
     snapshot.tokens_generated = tokens_generated_;
+    snapshot.cold = backend_->warm_ups_left();
     snapshot.sessions = static_cast<std::uint32_t>(sessions_.size());
     for (const auto& work : works_) {
         ++(work->started() ? snapshot.requests_active : snapshot.requests_queued);

@@ -11,7 +11,7 @@
 namespace m4::sched {
 namespace {
 
-/// Without a request for so long, the engine warms up.
+/// Without a step for so long, the engine warms up.
 constexpr std::chrono::milliseconds kQuiet{1000};
 
 }  // namespace
@@ -129,22 +129,21 @@ void Scheduler::run(const BackendFactory& factory, const TextModel& text, const 
 void Scheduler::loop(Core& core) {
     bool idle = true;
     bool cold = true;
+    Clock::time_point worked = Clock::now();
     std::vector<Letter> letters;
     for (;;) {
-        bool quiet = false;
         {
             std::unique_lock lock(mutex_);
             step_began_ = {};
             const auto called = [&] { return stopping_ || !mailbox_.empty(); };
             if (idle && cold) {
-                (void)posted_.wait_for(lock, kQuiet, called);
+                (void)posted_.wait_until(lock, worked + kQuiet, called);
             } else if (idle) {
                 posted_.wait(lock, called);
             }
             if (stopping_) {
                 return;
             }
-            quiet = mailbox_.empty();
             letters.swap(mailbox_);
         }
         for (Letter& letter : letters) {
@@ -158,7 +157,9 @@ void Scheduler::loop(Core& core) {
             step_began_ = Clock::now();
         }
         idle = !core.step();
-        if (idle && quiet && cold) {
+        if (!idle) {
+            worked = Clock::now();
+        } else if (cold && Clock::now() >= worked + kQuiet) {
             cold = core.warm_up();
         }
         publish(core);

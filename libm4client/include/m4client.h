@@ -190,6 +190,7 @@ struct m4_status {
 	uint32_t kv_pages; /* pages that kv_pool_bytes consists of; 0: not told */
 	uint32_t kv_pages_used;
 	uint32_t kv_pages_shared; /* of the used: by a session and its clones */
+	uint32_t cold; /* preparations that the service does in quiet moments; 0: warm */
 };
 
 int m4_status(m4_client *client, struct m4_status *status);

@@ -2,17 +2,24 @@
 // m4ctl doctor: is everything in place, from the socket down to the device?
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <chrono>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <thread>
 
 #include "commands.hpp"
 #include "print.hpp"
+#include "progress.hpp"
 
 namespace m4ctl {
 
 namespace {
 
 constexpr double kPatienceS = 30;
+constexpr std::chrono::milliseconds kLookAgain{200};
+constexpr std::chrono::minutes kStandstill{2};
 constexpr char kDeviceNode[] = "/dev/m4/backbone";
 
 struct Check {
@@ -137,7 +144,32 @@ std::vector<Check> examine_all(Global global) {
     return checks;
 }
 
-int doctor(const Global& global) {
+/// Until the service has nothing left to prepare. It prepares when it has
+/// nothing else to do, so it may be long; not for ever.
+void await_warm(const Global& global) {
+    using Clock = std::chrono::steady_clock;
+    const Client client = connect(global);
+    ProgressLine progress("warming up");
+    const std::uint32_t first = status(client).cold;
+    std::uint32_t left = first;
+    for (auto moved = Clock::now(); left != 0;) {
+        progress.update(100 * (first - std::min(left, first)) / first);
+        std::this_thread::sleep_for(kLookAgain);
+        const std::uint32_t now = status(client).cold;
+        if (now != left) {
+            moved = Clock::now();
+        } else if (Clock::now() - moved > kStandstill) {
+            throw Failure(kExitFailed,
+                          "warming up: nothing has moved for two minutes; is the service busy?");
+        }
+        left = now;
+    }
+}
+
+int doctor(const Global& global, bool warm) {
+    if (warm) {
+        await_warm(global);
+    }
     const std::vector<Check> checks = examine_all(global);
     bool good = true;
     nlohmann::json list = nlohmann::json::array();
@@ -162,8 +194,11 @@ int doctor(const Global& global) {
 }  // namespace
 
 void add_doctor(CLI::App& app, const Global& global, Action& action) {
-    app.add_subcommand("doctor", "Check the way from the socket to the device")
-        ->callback([&global, &action] { action = [&global] { return doctor(global); }; });
+    CLI::App* command = app.add_subcommand("doctor", "Check the way from the socket to the device");
+    auto warm = std::make_shared<bool>(false);
+    command->add_flag("--warm", *warm, "first wait until every kernel is compiled and measured");
+    command->callback(
+        [&global, &action, warm] { action = [&global, warm] { return doctor(global, *warm); }; });
 }
 
 }  // namespace m4ctl

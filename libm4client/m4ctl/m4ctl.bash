@@ -42,6 +42,7 @@ _m4ctl() {
 	'') words="status ps run score tokenize detokenize firmware doctor $global --version" ;;
 	run) words="--greedy --max-tokens --seed --temperature --top-k --top-p --stop --ignore-eos --stats $global" ;;
 	score) words="--ids --top $global" ;;
+	doctor) words="--warm $global" ;;
 	tokenize) words="--no-special $global" ;;
 	firmware)
 		local place='--name --store --sysfs'

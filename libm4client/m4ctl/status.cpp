@@ -35,6 +35,7 @@ nlohmann::json to_json(const Status& s) {
         {"sessions", s.sessions},
         {"requests_active", s.requests_active},
         {"requests_queued", s.requests_queued},
+        {"cold", s.cold},
     };
 }
 
@@ -66,6 +67,8 @@ void print(const Status& s) {
         {"clients", std::to_string(s.clients) + ", sessions " + std::to_string(s.sessions)},
         {"requests", std::to_string(s.requests_active) + " active, " +
                          std::to_string(s.requests_queued) + " queued"},
+        {"kernels",
+         s.cold == 0 ? std::string("warm") : std::to_string(s.cold) + " preparations to come"},
     });
 }
 

@@ -78,6 +78,7 @@ Status status_of(const wire::StatusReply& reply) {
     status.kv_pages = reply.kv_pages();
     status.kv_pages_used = reply.kv_pages_used();
     status.kv_pages_shared = reply.kv_pages_shared();
+    status.cold = reply.cold();
     return status;
 }
 

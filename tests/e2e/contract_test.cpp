@@ -122,6 +122,9 @@ TEST_CASE("status: what runs where, and what was copied") {
     CHECK(nano().ctl({"ps"}).status == 0);
     const Finished doctor = nano().ctl({"doctor", "--json"});
     CHECK(json::parse(doctor.out).is_object());
+    const Finished warm = nano().ctl({"doctor", "--warm", "--json"});
+    CHECK(json::parse(warm.out).at("checks").size() > 3);
+    CHECK(nano().ctl_json({"status"}).at("cold") == 0);
 }
 
 TEST_CASE("exit codes: usage 2, no service 3, refused request 1") {

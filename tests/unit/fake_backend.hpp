@@ -110,6 +110,7 @@ class FakeBackend final : public sched::Backend {
     /// Throws std::logic_error where the scheduler breaks the engine's contract.
     [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks) override;
     bool warm_up() override;
+    [[nodiscard]] std::uint32_t warm_ups_left() const override { return options_.warm_ups; }
 
     /// The next step throws DeviceError. Any thread.
     void lose() { lost_ = true; }
