@@ -255,8 +255,8 @@ void Engine::Impl::record_copies(std::span<const PageCopy> copies) const {
             ops::divide_up(state.head_dim, ops::unit_elements(kv_dtype));
         const std::uint64_t piece = head_units * pool.page_positions() * ops::kUnitBytes;
         for (std::uint32_t half = 0; half < 2 * state.kv_heads; ++half) {
-            const std::uint64_t first =
-                plan->context.pool_positions * (state.layer_units + half * head_units) * ops::kUnitBytes;
+            const std::uint64_t first = plan->context.pool_positions *
+                                        (state.layer_units + half * head_units) * ops::kUnitBytes;
             for (const PageCopy& copy : copies) {
                 pieces.push_back({.srcOffset = first + copy.from * piece,
                                   .dstOffset = first + copy.to * piece,
@@ -404,9 +404,16 @@ void Engine::Impl::end_cold() {
 
 std::unique_ptr<TunedPlan> Engine::Impl::make_plan(ops::Tuning tuning) {
     tuning.fuse = fuse;
-    const ops::Context context{
-        pipelines,         device.limits(),       tuning, words, kv_dtype, memory.values_texel(),
-        memory.kv_texel(), pool.page_positions(), true};
+    const ops::Context context{.pipelines = pipelines,
+                               .limits = device.limits(),
+                               .tuning = tuning,
+                               .words = words,
+                               .kv_dtype = kv_dtype,
+                               .values_texel = memory.values_texel(),
+                               .kv_texel = memory.kv_texel(),
+                               .page_positions = pool.page_positions(),
+                               .pool_positions = pool.pages() * pool.page_positions(),
+                               .cold = true};
     return std::make_unique<TunedPlan>(device, context, program, image.tensors(), weights, values,
                                        kv);
 }
