@@ -12,6 +12,9 @@ namespace m4::shaders {
 
 using firmware::OpCode;
 
+/// Kernels of the engine's own: codes that no operator of a program has.
+inline constexpr OpCode kArgmax{0xffff};
+
 /// What a kernel reads besides values. (The underscores: generated code says
 /// `<dtype of the table>_`, and f32 alone would be taken for a literal.)
 enum class Dtype : std::uint8_t { any_, f32_, f16_, q8_, q4_ };

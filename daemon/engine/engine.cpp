@@ -14,6 +14,7 @@
 
 #include "kv_pool.hpp"
 #include "kv_sequence.hpp"
+#include "ops/argmax.hpp"
 #include "plan.hpp"
 #include "tuning_choice.hpp"
 #include "vk/drm.hpp"
@@ -86,11 +87,15 @@ KvPool make_pool(const vk::Device& device, const Options& options, std::uint32_t
 struct TunedPlan {
     ops::Context context;
     Plan plan;
+    ops::Argmax argmax;
 
     TunedPlan(const vk::Device& device, const ops::Context& context_,
               const firmware::Program& program, std::span<const firmware::Tensor> tensors,
-              weights::Store& weights, const ValueLayout& values, const KvShape& kv)
-        : context(context_), plan(device, context, program, tensors, weights, values, kv) {}
+              weights::Store& weights, const ValueLayout& values, const KvShape& kv,
+              std::uint32_t logits_value)
+        : context(context_),
+          plan(device, context, program, tensors, weights, values, kv),
+          argmax(context, values.places[logits_value]) {}
 };
 
 }  // namespace
@@ -113,8 +118,10 @@ struct Engine::Impl {
     ops::StepMemory memory;
     vk::Buffer logits;  // what the host reads
     const bool fuse;
+    const std::uint32_t chain;  // 0: as tuned
     TuningChoice tunings;
     std::unique_ptr<TunedPlan> plan;
+    std::vector<std::uint32_t> ids;  // of the last step
     DeviceReport report;
     std::map<ops::StepShape, hpp::raii::CommandBuffer> recorded;
     hpp::raii::CommandBuffer copying;  // of pages, before a step; recorded anew each time
@@ -124,14 +131,16 @@ struct Engine::Impl {
 
     Impl(const firmware::MappedImage& mapped, const Options& options);
 
-    ops::StepShape check(std::span<const Chunk> chunks) const;
-    void check_chunk(const Chunk& chunk) const;
+    ops::StepShape check(std::span<const Chunk> chunks, std::uint32_t passes) const;
+    void check_chunk(const Chunk& chunk, std::uint32_t passes) const;
     void write_step(std::span<const Chunk> chunks) const;
-    std::vector<PageCopy> take_pages(std::span<const Chunk> chunks) const;
+    std::vector<PageCopy> take_pages(std::span<const Chunk> chunks, std::uint32_t passes) const;
     void record_copies(std::span<const PageCopy> copies) const;
     const hpp::raii::CommandBuffer& commands_for(const ops::StepShape& shape);
-    void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const;
-    std::span<const float> step(std::span<const Chunk> chunks);
+    void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape);
+    void record_pass(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
+                     std::uint32_t pass);
+    std::span<const float> step(std::span<const Chunk> chunks, std::uint32_t passes = 1);
     std::unique_ptr<KvSequence> create_sequence(std::uint32_t capacity);
     std::uint32_t next_warm_rows() const;
     bool warm_up();
@@ -148,7 +157,7 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
       program(forward_program(part)),
       max_rows(checked_rows(options)),
       guard(options.guard),
-      device({options.device, options.validation}),
+      device({options.device, options.validation, options.subgroups}),
       pipelines(device, options.cache_dir),
       weights(device, mapped.payload(), image.tensors(), used_tensors(program),
               {.export_window = options.export_window}),
@@ -161,10 +170,11 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
       values(lay_out_values(program, words, max_rows)),
       memory(device, pipelines,
              {values.size_bytes, pool.pages() * pool.page_units() * ops::kUnitBytes, max_rows},
-             words),
+             words, options.force_storage),
       logits(device, std::uint64_t{max_rows} * part.vocabulary * sizeof(float),
              hpp::BufferUsageFlagBits::eTransferDst, vk::MemoryKind::readback),
       fuse(options.fuse),
+      chain(options.chain),
       tunings(device, options.cache_dir),
       plan(make_plan(tunings.best().tuning)),
       copying(device.create_commands()) {
@@ -185,7 +195,7 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
     device.check_validation();
 }
 
-void Engine::Impl::check_chunk(const Chunk& chunk) const {
+void Engine::Impl::check_chunk(const Chunk& chunk, std::uint32_t passes) const {
     const auto* sequence = dynamic_cast<const KvSequence*>(chunk.sequence);
     if (sequence == nullptr || &sequence->pool() != &pool) {
         throw broken("a chunk names no sequence of this engine");
@@ -193,8 +203,12 @@ void Engine::Impl::check_chunk(const Chunk& chunk) const {
     if (chunk.tokens.empty()) {
         throw broken("a chunk holds no tokens");
     }
-    if (chunk.tokens.size() > sequence->capacity() - sequence->length()) {
-        throw broken(std::to_string(chunk.tokens.size()) + " tokens do not fit a sequence of " +
+    if (passes > 1 && (chunk.tokens.size() != 1 || chunk.logits != Logits::greedy)) {
+        throw broken("a chunk of several passes is not one token, greedy");
+    }
+    const std::size_t count = chunk.tokens.size() + passes - 1;
+    if (count > sequence->capacity() - sequence->length()) {
+        throw broken(std::to_string(count) + " tokens do not fit a sequence of " +
                      std::to_string(sequence->length()) + " of " +
                      std::to_string(sequence->capacity()) + " tokens");
     }
@@ -207,13 +221,17 @@ void Engine::Impl::check_chunk(const Chunk& chunk) const {
 }
 
 /// Throws std::invalid_argument, before anything changes.
-ops::StepShape Engine::Impl::check(std::span<const Chunk> chunks) const {
+ops::StepShape Engine::Impl::check(std::span<const Chunk> chunks, std::uint32_t passes) const {
+    if (passes == 0 || passes > ops::StepWords::kMostPasses) {
+        throw broken("a step has 1 to " + std::to_string(ops::StepWords::kMostPasses) +
+                     " passes, not " + std::to_string(passes));
+    }
     std::uint64_t tokens = 0;
     std::uint64_t pages = 0;
     ops::StepShape shape;
     for (std::size_t i = 0; i < chunks.size(); ++i) {
         const Chunk& chunk = chunks[i];
-        check_chunk(chunk);
+        check_chunk(chunk, passes);
         for (std::size_t j = 0; j < i; ++j) {
             if (chunks[j].sequence == chunk.sequence) {
                 throw broken("two chunks of a step name the same sequence");
@@ -224,23 +242,26 @@ ops::StepShape Engine::Impl::check(std::span<const Chunk> chunks) const {
             throw broken("a step holds more than " + std::to_string(max_rows) + " rows");
         }
         const auto count = static_cast<std::uint32_t>(chunk.tokens.size());
-        shape.outputs += chunk.logits == Logits::all ? count : chunk.logits == Logits::last;
-        pages += chunk.sequence->pages_needed(count);
+        shape.outputs += chunk.logits == Logits::all ? count : chunk.logits != Logits::none;
+        shape.greedy += chunk.logits == Logits::greedy;
+        pages += chunk.sequence->pages_needed(count + passes - 1);
     }
     if (pages > pool.free()) {
         throw broken("a step needs " + std::to_string(pages) + " pages of the KV pool, which has " +
                      std::to_string(pool.free()) + " free");
     }
     shape.tokens = static_cast<std::uint32_t>(tokens);
+    shape.chain = passes;
     return shape;
 }
 
 /// Each chunk's sequence gets the pages it needs; check() saw that they are there.
-std::vector<PageCopy> Engine::Impl::take_pages(std::span<const Chunk> chunks) const {
+std::vector<PageCopy> Engine::Impl::take_pages(std::span<const Chunk> chunks,
+                                               std::uint32_t passes) const {
     std::vector<PageCopy> copies;
     for (const Chunk& chunk : chunks) {
         static_cast<KvSequence&>(*chunk.sequence)
-            .take_pages(static_cast<std::uint32_t>(chunk.tokens.size()), copies);
+            .take_pages(static_cast<std::uint32_t>(chunk.tokens.size()) + passes - 1, copies);
     }
     return copies;
 }
@@ -285,6 +306,7 @@ void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
     const std::span<std::uint32_t> step = memory.words();
     std::uint32_t row = 0;
     std::uint32_t output = 0;
+    std::vector<std::uint32_t> greedy_rows;  // their outputs come last
     std::uint32_t table = words.page_tables;
     for (const Chunk& chunk : chunks) {
         const auto& sequence = static_cast<const KvSequence&>(*chunk.sequence);
@@ -301,22 +323,33 @@ void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
             if (chunk.logits == Logits::all || (chunk.logits == Logits::last && last)) {
                 step[words.output_rows + output++] = row;
             }
+            if (chunk.logits == Logits::greedy && last) {
+                greedy_rows.push_back(row);
+            }
             ++row;
         }
         table += words.table_pages;
     }
+    std::copy(greedy_rows.begin(), greedy_rows.end(), step.begin() + words.output_rows + output);
 }
 
-void Engine::Impl::record(const hpp::raii::CommandBuffer& commands,
-                          const ops::StepShape& shape) const {
+void Engine::Impl::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) {
     using Stage = hpp::PipelineStageFlagBits;
     using Access = hpp::AccessFlagBits;
     commands.begin(hpp::CommandBufferBeginInfo{});
     commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, pipelines.layout(), 0,
                                 memory.set(), {});
-    record_barrier(commands);  // after the step before: its KV is read
-    plan->plan.record(commands, shape);
-    if (shape.outputs != 0) {
+    for (std::uint32_t pass = 0; pass < shape.chain; ++pass) {
+        record_pass(commands, shape, pass);
+    }
+    const std::uint32_t copied = shape.outputs - shape.greedy;
+    if (shape.greedy != 0) {
+        commands.pipelineBarrier(Stage::eComputeShader, Stage::eHost, {},
+                                 hpp::MemoryBarrier{.srcAccessMask = Access::eShaderWrite,
+                                                    .dstAccessMask = Access::eHostRead},
+                                 {}, {});
+    }
+    if (copied != 0) {
         commands.pipelineBarrier(Stage::eComputeShader, Stage::eTransfer, {},
                                  hpp::MemoryBarrier{.srcAccessMask = Access::eShaderWrite,
                                                     .dstAccessMask = Access::eTransferRead},
@@ -324,7 +357,7 @@ void Engine::Impl::record(const hpp::raii::CommandBuffer& commands,
         const ops::ValuePlace& place = values.places[logits_value];
         const std::uint64_t row_bytes = std::uint64_t{part.vocabulary} * sizeof(float);
         std::vector<hpp::BufferCopy> rows;
-        for (std::uint64_t i = 0; i < shape.outputs; ++i) {
+        for (std::uint64_t i = 0; i < copied; ++i) {
             rows.push_back({.srcOffset = (place.unit + i * place.stride) * ops::kUnitBytes,
                             .dstOffset = i * row_bytes,
                             .size = row_bytes});
@@ -339,6 +372,21 @@ void Engine::Impl::record(const hpp::raii::CommandBuffer& commands,
     commands.end();
 }
 
+/// Set 0 is bound.
+void Engine::Impl::record_pass(const hpp::raii::CommandBuffer& commands,
+                               const ops::StepShape& shape, std::uint32_t pass) {
+    record_barrier(commands);  // after the pass or step before: its KV and tokens are read
+    plan->plan.record(commands, shape);
+    if (shape.greedy != 0) {
+        record_barrier(commands);
+        const ops::Dispatch dispatch =
+            plan->argmax.dispatch(shape.outputs - shape.greedy, shape.greedy,
+                                  words.next_ids + pass * max_rows, shape.chain > 1);
+        pipelines.compile({&dispatch.kernel, 1});
+        ops::record(commands, pipelines.layout(), {&dispatch, 1});
+    }
+}
+
 const hpp::raii::CommandBuffer& Engine::Impl::commands_for(const ops::StepShape& shape) {
     if (const auto found = recorded.find(shape); found != recorded.end()) {
         return found->second;
@@ -351,8 +399,9 @@ const hpp::raii::CommandBuffer& Engine::Impl::commands_for(const ops::StepShape&
     return recorded.emplace(shape, std::move(commands)).first->second;
 }
 
-std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks) {
-    const ops::StepShape shape = check(chunks);
+std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks, std::uint32_t passes) {
+    const ops::StepShape shape = check(chunks, passes);
+    ids.clear();
     if (lost) {
         throw DeviceError("the Vulkan device failed before");
     }
@@ -364,7 +413,7 @@ std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks) {
             if (++steps == kColdSteps) {
                 end_cold();
             }
-            const std::vector<PageCopy> copies = take_pages(chunks);
+            const std::vector<PageCopy> copies = take_pages(chunks, passes);
             write_step(chunks);
             std::vector<hpp::CommandBuffer> buffers;
             if (!copies.empty()) {
@@ -384,10 +433,14 @@ std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks) {
     }
     for (const Chunk& chunk : chunks) {
         static_cast<KvSequence&>(*chunk.sequence)
-            .grow(static_cast<std::uint32_t>(chunk.tokens.size()));
+            .grow(static_cast<std::uint32_t>(chunk.tokens.size()) + passes - 1);
+    }
+    for (std::uint32_t pass = 0; pass < passes; ++pass) {
+        const auto chosen = memory.words().subspan(words.next_ids + pass * max_rows, shape.greedy);
+        ids.insert(ids.end(), chosen.begin(), chosen.end());
     }
     return {reinterpret_cast<const float*>(logits.mapped().data()),
-            std::size_t{shape.outputs} * part.vocabulary};
+            std::size_t{shape.outputs - shape.greedy} * part.vocabulary};
 }
 
 std::unique_ptr<KvSequence> Engine::Impl::create_sequence(std::uint32_t capacity) {
@@ -404,6 +457,7 @@ void Engine::Impl::end_cold() {
 
 std::unique_ptr<TunedPlan> Engine::Impl::make_plan(ops::Tuning tuning) {
     tuning.fuse = fuse;
+    tuning.chain = std::min(chain == 0 ? tuning.chain : chain, ops::StepWords::kMostPasses);
     const ops::Context context{.pipelines = pipelines,
                                .limits = device.limits(),
                                .tuning = tuning,
@@ -415,7 +469,7 @@ std::unique_ptr<TunedPlan> Engine::Impl::make_plan(ops::Tuning tuning) {
                                .pool_positions = pool.pages() * pool.page_positions(),
                                .cold = true};
     return std::make_unique<TunedPlan>(device, context, program, image.tensors(), weights, values,
-                                       kv);
+                                       kv, logits_value);
 }
 
 /// A step of `rows` rows, a few times over: the least time, in us.
@@ -539,8 +593,16 @@ std::uint32_t Engine::warm_ups_left() const {
     return impl_->warm_ups_left();
 }
 
-std::span<const float> Engine::step(std::span<const Chunk> chunks) {
-    return impl_->step(chunks);
+std::span<const float> Engine::step(std::span<const Chunk> chunks, std::uint32_t passes) {
+    return impl_->step(chunks, passes);
+}
+
+std::uint32_t Engine::most_passes() const {
+    return impl_->plan->context.tuning.chain;
+}
+
+std::span<const std::uint32_t> Engine::ids() const {
+    return impl_->ids;
 }
 
 }  // namespace m4::engine

@@ -34,7 +34,13 @@ struct Options {
     /// Run a program's groups of operators as one kernel each; tests compare.
     bool fuse = true;
     std::filesystem::path cache_dir;  ///< pipeline cache; empty: none kept
-    bool validation = false;          ///< Vulkan validation layer; its messages throw
+    /// Tokens that greedy decoding may chain in a step; 0: as the device likes.
+    std::uint32_t chain = 0;
+    /// False, true: as on a device without subgroups of 8, or of small texel
+    /// buffers (tests).
+    bool subgroups = true;
+    bool force_storage = false;
+    bool validation = false;  ///< Vulkan validation layer; its messages throw
     /// Asked after each step, before its results are used; must outlive the
     /// engine. Null: the image cannot be lost.
     const trust::ImageGuard* guard = nullptr;
@@ -104,7 +110,9 @@ class Sequence {
     Sequence(const Sequence&) = default;
 };
 
-enum class Logits : std::uint8_t { none, last, all };
+/// Which logits of a chunk are wanted. greedy: those of the last row, and of
+/// them only the best token, chosen on the device (Engine::ids()).
+enum class Logits : std::uint8_t { none, last, all, greedy };
 
 /// Some next tokens of one sequence. A step may hold chunks of several
 /// sequences, at most one each: all rows share one pass over the weights.
@@ -151,7 +159,18 @@ class Engine {
     /// a row, in chunk then row order; valid until the next call. Throws DeviceError on loss of the
     /// device (the engine is then unusable), trust::RevokedError where the image was lost
     /// (likewise), and std::invalid_argument on a broken precondition (nothing changed).
-    std::span<const float> step(std::span<const Chunk> chunks);
+    std::span<const float> step(std::span<const Chunk> chunks) { return step(chunks, 1); }
+
+    /// Several passes in one submission: the first over the chunks, each further
+    /// one over the tokens that the one before chose, so that each sequence
+    /// grows by chunk and passes - 1 tokens. passes > 1: every chunk is one
+    /// token with Logits::greedy.
+    std::span<const float> step(std::span<const Chunk> chunks, std::uint32_t passes);
+    /// Passes that are worth it on this device, at most.
+    [[nodiscard]] std::uint32_t most_passes() const;
+    /// What the last step chose for its chunks with Logits::greedy: pass by
+    /// pass, in order of chunks. Until the next step.
+    [[nodiscard]] std::span<const std::uint32_t> ids() const;
 
    private:
     struct Impl;

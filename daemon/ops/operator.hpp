@@ -25,6 +25,8 @@ namespace m4::ops {
 struct StepShape {
     std::uint32_t tokens = 0;
     std::uint32_t outputs = 0;
+    std::uint32_t greedy = 0;  ///< of the outputs, the last: only their best token is wanted
+    std::uint32_t chain = 1;   ///< passes, each on the tokens that the one before chose
 
     [[nodiscard]] std::uint32_t rows(const firmware::Dim& dim) const {
         switch (dim.symbol) {

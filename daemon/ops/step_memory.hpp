@@ -23,10 +23,14 @@ constexpr std::uint32_t kRowAlignment = 8;  ///< floats a value's row is padded 
 /// of an array belongs to row i of the step. Behind them are page tables: word
 /// j of a table is the number, in the KV pool, of page j of a sequence.
 struct StepWords {
+    static constexpr std::uint32_t kMostPasses = 8;  ///< of one step
+
     std::uint32_t token_ids = 0;
     std::uint32_t positions = 0;
     std::uint32_t output_rows = 0;  ///< of output i, not of row i
     std::uint32_t kv_tables = 0;    ///< first word of the page table of the row's sequence
+    std::uint32_t next_ids =
+        0;  ///< of greedy output i of pass j: j * max_rows + i; written by kernels
     std::uint32_t page_tables = 0;  ///< the tables, of `table_pages` words each
     std::uint32_t table_pages = 0;
     std::uint32_t count = 0;
@@ -39,9 +43,10 @@ struct StepWords {
                 .positions = max_rows,
                 .output_rows = 2 * max_rows,
                 .kv_tables = 3 * max_rows,
-                .page_tables = 4 * max_rows,
+                .next_ids = 4 * max_rows,
+                .page_tables = (4 + kMostPasses) * max_rows,
                 .table_pages = table_pages,
-                .count = (4 + table_pages) * max_rows};
+                .count = (4 + kMostPasses + table_pages) * max_rows};
     }
 };
 

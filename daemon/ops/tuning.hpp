@@ -26,6 +26,8 @@ struct Tuning {
     std::uint32_t attention_split_few = 64;
     std::uint32_t attention_split_many = 16;
     std::uint32_t attention_many_rows = 8;
+    /// Tokens that greedy decoding chains in a submission.
+    std::uint32_t chain = 4;
 
     /// What is taken without a measurement.
     [[nodiscard]] static Tuning for_device(const vk::Device& device);

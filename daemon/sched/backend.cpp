@@ -27,8 +27,17 @@ engine::KvUse EngineBackend::kv_use() const {
     return engine_->kv_use();
 }
 
-std::span<const float> EngineBackend::step(std::span<const engine::Chunk> chunks) {
-    return engine_->step(chunks);
+std::uint32_t EngineBackend::most_passes() const {
+    return engine_->most_passes();
+}
+
+std::span<const float> EngineBackend::step(std::span<const engine::Chunk> chunks,
+                                           std::uint32_t passes) {
+    return engine_->step(chunks, passes);
+}
+
+std::span<const std::uint32_t> EngineBackend::ids() const {
+    return engine_->ids();
 }
 
 bool EngineBackend::warm_up() {

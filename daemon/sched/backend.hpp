@@ -26,7 +26,10 @@ class Backend {
     [[nodiscard]] virtual std::unique_ptr<engine::Sequence> create_sequence(
         std::uint32_t capacity) = 0;
     [[nodiscard]] virtual engine::KvUse kv_use() const = 0;
-    [[nodiscard]] virtual std::span<const float> step(std::span<const engine::Chunk> chunks) = 0;
+    [[nodiscard]] virtual std::uint32_t most_passes() const = 0;
+    [[nodiscard]] virtual std::span<const float> step(std::span<const engine::Chunk> chunks,
+                                                      std::uint32_t passes) = 0;
+    [[nodiscard]] virtual std::span<const std::uint32_t> ids() const = 0;
     /// Does some of the work that a later step would have to; false: none is left.
     virtual bool warm_up() = 0;
     /// How often warm_up() has something to do yet.
@@ -56,7 +59,10 @@ class EngineBackend final : public Backend {
     [[nodiscard]] std::unique_ptr<engine::Sequence> create_sequence(
         std::uint32_t capacity) override;
     [[nodiscard]] engine::KvUse kv_use() const override;
-    [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks) override;
+    [[nodiscard]] std::uint32_t most_passes() const override;
+    [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks,
+                                              std::uint32_t passes) override;
+    [[nodiscard]] std::span<const std::uint32_t> ids() const override;
     bool warm_up() override;
     [[nodiscard]] std::uint32_t warm_ups_left() const override;
 

@@ -177,10 +177,11 @@ void Core::run(const std::vector<Share>& shares) {
         chunks.push_back({session.sequence.get(), session.missing().first(share.rows),
                           work.logits_of(share.rows)});
     }
+    const std::uint32_t passes = passes_for(shares);
     const auto before = Clock::now();
     std::span<const float> logits;
     try {
-        logits = backend_->step(chunks);
+        logits = backend_->step(chunks, passes);
     } catch (const std::invalid_argument& error) {
         // A defect above the engine, which is as it was.
         for (const Share& share : shares) {
@@ -193,25 +194,58 @@ void Core::run(const std::vector<Share>& shares) {
     const std::chrono::duration<double, std::milli> took = Clock::now() - before;
     step_ms_ += (took.count() - step_ms_) / 8;
 
-    std::vector<std::size_t> row_counts;
-    row_counts.reserve(chunks.size());
-    for (const engine::Chunk& chunk : chunks) {
-        row_counts.push_back(chunk.logits == engine::Logits::all    ? chunk.tokens.size()
-                             : chunk.logits == engine::Logits::last ? 1
-                                                                    : 0);
-    }
-    commit(shares, row_counts, logits);
+    commit(shares, chunks, passes, logits);
 }
 
-void Core::commit(const std::vector<Share>& shares, const std::vector<std::size_t>& row_counts,
-                  std::span<const float> logits) {
-    const std::size_t vocabulary = backend_->vocabulary();
+/// Several where a step is greedy decoding and nothing else, and nobody waits to
+/// join it.
+std::uint32_t Core::passes_for(const std::vector<Share>& shares) const {
+    std::uint32_t passes = backend_->most_passes();
+    std::uint32_t pages = 0;
+    for (const Share& share : shares) {
+        Work& work = *works_[share.index];
+        const Session& session = work.session();
+        if (!work.decoding() || work.logits_of(1) != engine::Logits::greedy) {
+            return 1;
+        }
+        // The last token of a full session is never fed.
+        passes = std::min(passes, session.capacity - session.position());
+    }
+    for (const Share& share : shares) {
+        pages += works_[share.index]->session().sequence->pages_needed(passes);
+    }
+    const auto running = static_cast<std::size_t>(
+        std::ranges::count_if(works_, [&](const auto& work) { return !paused(work->client()); }));
+    return running == shares.size() && pages <= backend_->kv_use().free() ? std::max(passes, 1U)
+                                                                          : 1;
+}
+
+void Core::commit(const std::vector<Share>& shares, std::span<const engine::Chunk> chunks,
+                  std::uint32_t passes, std::span<const float> logits) {
+    const auto greedy = static_cast<std::size_t>(
+        std::ranges::count(chunks, engine::Logits::greedy, &engine::Chunk::logits));
+    std::size_t next_id = 0;
     std::vector<Outcome> outcomes;
     for (std::size_t i = 0; i < shares.size(); ++i) {
         Work& work = *works_[shares[i].index];
+        const engine::Logits wanted = chunks[i].logits;
+        const std::size_t floats =
+            backend_->vocabulary() * (wanted == engine::Logits::all    ? shares[i].rows
+                                      : wanted == engine::Logits::last ? 1U
+                                                                       : 0U);
         const std::uint64_t before = work.session().tokens_generated;
-        work.advance(shares[i].rows, logits.first(row_counts[i] * vocabulary), outcomes);
-        logits = logits.subspan(row_counts[i] * vocabulary);
+        work.advance(shares[i].rows, logits.first(floats), outcomes);
+        logits = logits.subspan(floats);
+        if (wanted == engine::Logits::greedy) {
+            const auto ids = backend_->ids();
+            for (std::uint32_t pass = 0; pass < passes && !work.finished(); ++pass) {
+                work.accept(ids[next_id + pass * greedy], outcomes);
+            }
+            ++next_id;
+            // What was computed past its end.
+            Session& session = work.session();
+            session.sequence->rewind(std::min(session.sequence->length(), session.position()));
+        }
         tokens_generated_ += work.session().tokens_generated - before;
         for (Outcome& outcome : outcomes) {
             emit(work.client(), work.request(), std::move(outcome));

@@ -94,8 +94,9 @@ class Core {
     void add_work(std::unique_ptr<Work> work);
     void add_session(const ClientState& client, RequestId request, Session session);
     void run(const std::vector<Share>& shares);
-    void commit(const std::vector<Share>& shares, const std::vector<std::size_t>& row_counts,
-                std::span<const float> logits);
+    [[nodiscard]] std::uint32_t passes_for(const std::vector<Share>& shares) const;
+    void commit(const std::vector<Share>& shares, std::span<const engine::Chunk> chunks,
+                std::uint32_t passes, std::span<const float> logits);
     void lose_engine(int code, const std::string& message);
     void fail_all(int code, const std::string& message);
     /// Its client has so much to read that nothing more is computed for it.

@@ -28,6 +28,7 @@ Generation::Generation(ClientId client, RequestId request, Clock::time_point arr
     : Work(client, request, arrived),
       session_(&session),
       sampler_(with_seed(options.sampling)),
+      greedy_(!(options.sampling.temperature > 0)),
       stream_(text, std::move(options.stop), begins_text(session, text)),
       max_tokens_(options.max_tokens),
       eos_id_(options.ignore_eos ? -1 : text.eos_id()) {
@@ -46,17 +47,22 @@ std::uint32_t Generation::rows_wanted() {
 }
 
 engine::Logits Generation::logits_of(std::uint32_t rows) {
-    return rows == rows_wanted() ? engine::Logits::last : engine::Logits::none;
+    if (rows < rows_wanted()) {
+        return engine::Logits::none;
+    }
+    return greedy_ ? engine::Logits::greedy : engine::Logits::last;
 }
 
 void Generation::advance(std::uint32_t rows, std::span<const float> logits,
                          std::vector<Outcome>& outcomes) {
     // It may have lost pages between its arrival and its first step.
     counts_.cached_tokens = std::min(counts_.cached_tokens, session_->sequence->length() - rows);
-    if (logits.empty()) {
-        return;
+    if (!logits.empty()) {
+        accept(sampler_.pick(logits), outcomes);
     }
-    const std::uint32_t id = sampler_.pick(logits);
+}
+
+void Generation::accept(std::uint32_t id, std::vector<Outcome>& outcomes) {
     if (counts_.output_tokens++ == 0) {
         mark_first_token();
     }

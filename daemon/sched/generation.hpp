@@ -26,6 +26,7 @@ class Generation final : public Work {
     [[nodiscard]] engine::Logits logits_of(std::uint32_t rows) override;
     void advance(std::uint32_t rows, std::span<const float> logits,
                  std::vector<Outcome>& outcomes) override;
+    void accept(std::uint32_t id, std::vector<Outcome>& outcomes) override;
     [[nodiscard]] Outcome cancelled() override;
 
     /// The session had no room for a first token.
@@ -37,6 +38,7 @@ class Generation final : public Work {
 
     Session* session_;
     engine::Sampler sampler_;
+    bool greedy_;
     TokenStream stream_;
     std::uint32_t max_tokens_;
     std::int32_t eos_id_;  ///< -1: none, or ignored

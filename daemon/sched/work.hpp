@@ -37,6 +37,9 @@ class Work {
     /// A step computed `rows` rows; `logits` are those asked for.
     virtual void advance(std::uint32_t rows, std::span<const float> logits,
                          std::vector<Outcome>& outcomes) = 0;
+    /// A token that the device chose, of Logits::greedy; after advance(), and
+    /// not once it has finished.
+    virtual void accept(std::uint32_t /*id*/, std::vector<Outcome>& /*outcomes*/) {}
     /// How it ends when someone cancels it.
     [[nodiscard]] virtual Outcome cancelled() = 0;
 

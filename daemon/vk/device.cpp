@@ -107,6 +107,7 @@ Device::Device(const DeviceOptions& options) try : messages_(std::make_unique<Me
     create_instance(options.validation);
     choose(options.device);
     create_device();
+    limits_.subgroup8 = limits_.subgroup8 && options.subgroups;
     check_validation();
 } catch (const hpp::SystemError& error) {
     throw DeviceError(std::string("cannot open a Vulkan device: ") + error.what());

@@ -16,6 +16,7 @@ namespace m4::vk {
 struct DeviceOptions {
     std::string device;  ///< see choose_device
     bool validation = false;
+    bool subgroups = true;  ///< false: as on a device without their operations (tests)
 };
 
 /// What the device allows. Sizes in bytes unless named otherwise.

@@ -16,6 +16,7 @@
 #include "gpu.hpp"
 #include "lib/half.hpp"
 #include "lib/quant.hpp"
+#include "ops/argmax.hpp"
 
 namespace m4::test {
 
@@ -409,6 +410,33 @@ void OpBench::run(std::uint32_t tokens, std::uint32_t outputs) {
     shared().device.run(commands);
     impl_->transfer(false);
     impl_->check_outside();
+}
+
+std::vector<std::uint32_t> OpBench::argmax(const Matrix& rows) {
+    const Operand logits = value(rows.columns, firmware::Symbol::tokens);
+    fill(logits, rows);
+    impl_->build();
+    impl_->shape = {rows.rows, 0};
+    impl_->transfer(true);
+    const ops::StepWords& words = impl_->context->words;
+    const ops::Argmax kernel(*impl_->context, impl_->layout.places[logits.index]);
+    const ops::Dispatch dispatch = kernel.dispatch(0, rows.rows, words.next_ids, false);
+    shared().pipelines.compile({&dispatch.kernel, 1});
+    const hpp::raii::CommandBuffer commands = shared().device.create_commands();
+    commands.begin(hpp::CommandBufferBeginInfo{});
+    commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, shared().pipelines.layout(), 0,
+                                impl_->memory->set(), {});
+    engine::record_barrier(commands);
+    ops::record(commands, shared().pipelines.layout(), {&dispatch, 1});
+    commands.pipelineBarrier(hpp::PipelineStageFlagBits::eComputeShader,
+                             hpp::PipelineStageFlagBits::eHost, {},
+                             hpp::MemoryBarrier{.srcAccessMask = hpp::AccessFlagBits::eShaderWrite,
+                                                .dstAccessMask = hpp::AccessFlagBits::eHostRead},
+                             {}, {});
+    commands.end();
+    shared().device.run(commands);
+    const auto ids = impl_->memory->words().subspan(words.next_ids, rows.rows);
+    return {ids.begin(), ids.end()};
 }
 
 Matrix OpBench::read(Operand value) const {

@@ -78,6 +78,8 @@ class OpBench {
     static constexpr std::uint32_t kPagePositions = 16;
 
     void run(std::uint32_t tokens, std::uint32_t outputs = 0);
+    /// The engine's argmax kernel over rows of logits; nothing else is run.
+    [[nodiscard]] std::vector<std::uint32_t> argmax(const Matrix& rows);
     [[nodiscard]] Matrix read(firmware::Operand value) const;
     /// "host_pointer" or "staging"; after the first run.
     [[nodiscard]] std::string import_name() const;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "fake_backend.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <set>
 #include <stdexcept>
@@ -184,7 +185,8 @@ bool FakeBackend::warm_up() {
     return false;
 }
 
-std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks) {
+std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks,
+                                         std::uint32_t passes) {
     if (options_.gate) {
         options_.gate->pass();
     }
@@ -195,11 +197,17 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks) 
         throw trust::RevokedError("the fake image is revoked");
     }
     logits_.clear();
+    ids_.clear();
     StepRecord record;
+    record.passes = passes;
+    if (passes == 0 || passes > options_.passes) {
+        throw std::logic_error("bad number of passes");
+    }
     std::set<const engine::Sequence*> seen;
     std::uint32_t needed = 0;
     for (const engine::Chunk& chunk : chunks) {
-        needed += chunk.sequence->pages_needed(static_cast<std::uint32_t>(chunk.tokens.size()));
+        needed += chunk.sequence->pages_needed(static_cast<std::uint32_t>(chunk.tokens.size()) +
+                                               passes - 1);
     }
     if (needed > pool_.free()) {
         throw std::logic_error("a step without pages");
@@ -207,7 +215,9 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks) 
     for (const engine::Chunk& chunk : chunks) {
         auto& sequence = dynamic_cast<FakeSequence&>(*chunk.sequence);
         const bool fits =
-            !chunk.tokens.empty() && sequence.length() + chunk.tokens.size() <= sequence.capacity();
+            !chunk.tokens.empty() &&
+            sequence.length() + chunk.tokens.size() + passes - 1 <= sequence.capacity() &&
+            (passes == 1 || (chunk.tokens.size() == 1 && chunk.logits == engine::Logits::greedy));
         if (!fits || !seen.insert(chunk.sequence).second) {
             throw std::logic_error("bad chunk");
         }
@@ -224,6 +234,20 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks) 
             const std::uint32_t next = options_.rule(sequence.history());
             for (std::uint32_t id = 0; id < ByteText::kVocabulary; ++id) {
                 logits_.push_back(fake_logit(next, id));
+            }
+        }
+    }
+    const auto greedy = static_cast<std::size_t>(
+        std::ranges::count(chunks, engine::Logits::greedy, &engine::Chunk::logits));
+    for (std::uint32_t pass = 0; pass < passes; ++pass) {
+        for (const engine::Chunk& chunk : chunks) {
+            if (chunk.logits == engine::Logits::greedy) {
+                auto& sequence = dynamic_cast<FakeSequence&>(*chunk.sequence);
+                if (pass > 0) {
+                    const std::uint32_t before = ids_[ids_.size() - greedy];
+                    sequence.append({&before, 1});
+                }
+                ids_.push_back(options_.rule(sequence.history()));
             }
         }
     }

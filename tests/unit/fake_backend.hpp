@@ -63,6 +63,7 @@ struct StepRecord {
         engine::Logits logits;
     };
     std::vector<Part> parts;
+    std::uint32_t passes = 1;
     [[nodiscard]] std::uint32_t rows() const;
     [[nodiscard]] std::uint32_t rows_of(const engine::Sequence* sequence) const;
 };
@@ -89,6 +90,7 @@ struct FakeOptions {
     std::uint32_t max_step_rows = 8;
     std::uint32_t pool_pages = 512;
     std::uint32_t page_positions = 8;
+    std::uint32_t passes = 1;
     Rule rule = next_letter;
     std::shared_ptr<Gate> gate;
     std::uint32_t warm_ups = 0;                         ///< before there is nothing left to prepare
@@ -108,7 +110,10 @@ class FakeBackend final : public sched::Backend {
     /// A byte a position.
     [[nodiscard]] engine::KvUse kv_use() const override;
     /// Throws std::logic_error where the scheduler breaks the engine's contract.
-    [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks) override;
+    [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks,
+                                              std::uint32_t passes) override;
+    [[nodiscard]] std::uint32_t most_passes() const override { return options_.passes; }
+    [[nodiscard]] std::span<const std::uint32_t> ids() const override { return ids_; }
     bool warm_up() override;
     [[nodiscard]] std::uint32_t warm_ups_left() const override { return options_.warm_ups; }
 
@@ -126,6 +131,7 @@ class FakeBackend final : public sched::Backend {
     std::atomic<bool> lost_ = false;
     std::atomic<bool> revoked_ = false;
     std::vector<float> logits_;
+    std::vector<std::uint32_t> ids_;
     std::vector<StepRecord> steps_;
 };
 

@@ -285,7 +285,7 @@ TEST_CASE("pages: what nobody will free is said, not waited for") {
     for (const std::size_t at : {0U, 8U, 16U}) {
         const engine::Chunk chunk{stranger.get(), std::span(tokens).subspan(at, 8),
                                   engine::Logits::none};
-        (void)bench.backend.step({&chunk, 1});
+        (void)bench.backend.step({&chunk, 1}, 1);
     }
     const auto request = bench.generate(1, bench.session(1, "abc", 24), 3);
     CHECK(bench.step());

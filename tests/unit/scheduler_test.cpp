@@ -389,3 +389,88 @@ TEST_CASE("wide score rows make small steps") {
     bench.run();
     CHECK(bench.only<Failure>(cancelled).code == M4_E_CANCELLED);
 }
+
+TEST_CASE("greedy tokens chained in one step are those of a step each") {
+    FakeOptions options;
+    options.rule = [](std::span<const std::uint32_t> history) {
+        return history.size() % 11 == 0 ? ByteText::kEos : test::next_letter(history);
+    };
+    std::vector<std::vector<std::string>> texts;
+    std::vector<std::vector<m4_finish>> ends;
+    for (const std::uint32_t passes : {1U, 2U, 4U, 7U}) {
+        CAPTURE(passes);
+        options.passes = passes;
+        options.pool_pages = 40;
+        Bench bench(options);
+        std::vector<sched::RequestId> requests;
+        const auto start = [&](sched::ClientId client, std::string_view prompt,
+                               std::uint32_t max_tokens, bool ignore_eos, float temperature = 0,
+                               std::uint32_t capacity = 64) {
+            sched::Generate what;
+            what.session = bench.session(client, prompt, capacity);
+            what.max_tokens = max_tokens;
+            what.ignore_eos = ignore_eos;
+            what.sampling.temperature = temperature;
+            what.sampling.seed = 5;
+            requests.push_back(bench.ask(client, std::move(what)));
+        };
+        start(1, "one", 23, true);
+        for (int i = 0; i < 6; ++i) {
+            bench.step();
+        }
+        start(2, "two joins, and ends early", 50, false);
+        start(3, "three", 0, true, 0, 24);  // until its context is full
+        for (int i = 0; i < 3; ++i) {
+            bench.step();
+        }
+        start(4, "four draws lots", 9, true, 0.7F);
+        start(4, "five", 9, true);
+        std::size_t chained = 0;
+        std::size_t steps = 0;
+        while (bench.step()) {
+            REQUIRE(++steps < 500);
+        }
+        for (const auto& step : bench.backend.steps()) {
+            chained += step.passes > 1 ? 1U : 0U;
+        }
+        CHECK((chained > 0) == (passes > 1));
+        auto& text = texts.emplace_back();
+        auto& end = ends.emplace_back();
+        for (const auto request : requests) {
+            text.push_back(bench.text_of(request));
+            end.push_back(bench.finish_of(request));
+        }
+        CHECK(text == texts.front());
+        CHECK(end == ends.front());
+        // What was computed past an end is not kept.
+        bench.core.client_left(2);
+        const auto again = bench.generate(1, 1, 5);
+        bench.run();
+        CHECK(bench.finished(again)->usage.cached_tokens == 25);
+    }
+    CHECK(ends.front()[1] == M4_FINISH_EOS);
+    CHECK(ends.front()[2] == M4_FINISH_CONTEXT);
+}
+
+TEST_CASE("a chain is not begun while a prompt waits, and a stop text cuts it") {
+    FakeOptions options;
+    options.rule = test::follow("0123456789");
+    options.passes = 4;
+    Bench bench(options);
+    const auto session = bench.session(1, "01");
+    const auto request = bench.generate(1, session, kLong, {"67"});
+    bench.step();
+    const auto other = bench.session(2, std::string(20, 'x'));
+    bench.generate(2, other, 1);
+    bench.step();
+    CHECK(bench.backend.steps().back().passes == 1);
+    bench.run();
+    CHECK(bench.text_of(request) == "2345");
+    CHECK(bench.ids_of(request) == bench.text.encode("234567", false));
+    const auto info = bench.ask(1, sched::InspectSession{session});
+    CHECK(bench.only<sched::SessionState>(info).position == 8);
+    const auto on = bench.generate(1, session, 3);
+    bench.run();
+    CHECK(bench.text_of(on) == "890");
+    CHECK(bench.finished(on)->usage.cached_tokens == 7);
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+// Tokens chosen on the device: the argmax kernel by itself, and long greedy
+// continuations over every variant, batch and chain.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "engine/engine.hpp"
+#include "engine/sampler.hpp"
+#include "gpu.hpp"
+#include "op_bench.hpp"
+#include "temp_folder.hpp"
+#include "tiny_model.hpp"
+
+namespace m4::test {
+
+namespace {
+
+using engine::Chunk;
+using engine::Engine;
+using engine::Logits;
+using Tokens = std::vector<std::uint32_t>;
+
+constexpr std::size_t kContinued = 200;
+constexpr std::uint64_t kGreedySeed = 3;  // whose continuations know no near ties
+constexpr double kNoise = 1e-4;           // of logits, at most: checked
+
+/// The reference's own continuation, and the least lead a token had in it.
+struct Continuation {
+    Tokens tokens;
+    double margin = HUGE_VAL;
+};
+
+Continuation continue_by_reference(const TinyModel& model, Tokens prompt) {
+    Continuation all{std::move(prompt)};
+    for (std::size_t i = 0; i < kContinued; ++i) {
+        const auto logits = reference_logits(model, all.tokens);
+        const auto row = std::span(logits).last(model.dims.vocabulary);
+        const auto best = std::max_element(row.begin(), row.end());
+        double second = -HUGE_VAL;
+        for (auto at = row.begin(); at != row.end(); ++at) {
+            second = at == best ? second : std::max(second, *at);
+        }
+        all.margin = std::min(all.margin, *best - second);
+        all.tokens.push_back(static_cast<std::uint32_t>(best - row.begin()));
+    }
+    return all;
+}
+
+/// The largest difference of a logit, over a whole context.
+double noise(Engine& engine, const TinyModel& model, const Tokens& tokens) {
+    const auto expected = reference_logits(model, tokens);
+    const auto sequence = engine.create_sequence(engine.context_length());
+    double largest = 0;
+    std::size_t next = 0;
+    while (sequence->length() < tokens.size()) {
+        const std::size_t count = std::min<std::size_t>(tokens.size() - sequence->length(), 32);
+        const Chunk chunk{sequence.get(), std::span(tokens).subspan(sequence->length(), count),
+                          Logits::all};
+        for (const float logit : engine.step({&chunk, 1})) {
+            const double difference = std::abs(static_cast<double>(logit) - expected[next++]);
+            largest = std::isnan(difference) ? HUGE_VAL : std::max(largest, difference);
+        }
+    }
+    CHECK(next == expected.size());
+    return largest;
+}
+
+/// All prompts at once, each by a step of its own first.
+std::vector<Tokens> continue_on_device(Engine& engine, const std::vector<Tokens>& prompts,
+                                       std::uint32_t passes) {
+    std::vector<Tokens> all = prompts;
+    std::vector<std::unique_ptr<engine::Sequence>> sequences;
+    for (Tokens& tokens : all) {
+        sequences.push_back(engine.create_sequence(engine.context_length()));
+        const Chunk chunk{sequences.back().get(), tokens, Logits::greedy};
+        CHECK(engine.step({&chunk, 1}).empty());
+        REQUIRE(engine.ids().size() == 1);
+        tokens.push_back(engine.ids()[0]);
+    }
+    std::size_t made = 1;
+    while (made < kContinued) {
+        const auto count =
+            static_cast<std::uint32_t>(std::min<std::size_t>(passes, kContinued - made));
+        std::vector<Chunk> chunks;
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            chunks.push_back({sequences[i].get(), std::span(all[i]).last(1), Logits::greedy});
+        }
+        engine.step(chunks, count);
+        REQUIRE(engine.ids().size() == all.size() * count);
+        for (std::size_t pass = 0; pass < count; ++pass) {
+            for (std::size_t i = 0; i < all.size(); ++i) {
+                all[i].push_back(engine.ids()[pass * all.size() + i]);
+            }
+        }
+        made += count;
+        CHECK(sequences[0]->length() == prompts[0].size() + made - 1);
+    }
+    return all;
+}
+
+}  // namespace
+
+TEST_CASE("argmax: as the sampler chooses, with ties, NaN and odd vocabularies") {
+    M4_NEEDS_DEVICE();
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    const float infinite = std::numeric_limits<float>::infinity();
+    for (const Setup& setup : all_setups()) {
+        for (const std::uint32_t columns : {1U, 3U, 7U, 64U, 259U, 1001U}) {
+            CAPTURE(setup.name());
+            CAPTURE(columns);
+            constexpr std::uint32_t kRows = 9;
+            Matrix rows = random_matrix(kRows, columns, columns);
+            const auto row = [&](std::size_t r) {
+                return std::span(rows.data).subspan(r * columns, columns);
+            };
+            std::ranges::fill(row(1), 0.5F);  // all alike: the first
+            std::ranges::fill(row(2), nan);
+            std::ranges::fill(row(3), -infinite);
+            row(4)[columns - 1] = 2.0F;  // the last
+            row(5)[columns / 2] = infinite;
+            row(6)[0] = nan;
+            for (std::size_t i = columns / 3; i < columns; i += 5) {
+                row(7)[i] = 3.0F;
+            }
+            std::ranges::fill(row(8), -0.0F);
+            row(8)[columns - 1] = 0.0F;  // equal to the others
+            OpBench bench(setup, kRows);
+            engine::Sampler sampler(engine::SamplingOptions{});
+            Tokens expected;
+            for (std::size_t r = 0; r < kRows; ++r) {
+                expected.push_back(sampler.pick(row(r)));
+            }
+            CHECK(bench.argmax(rows) == expected);
+        }
+    }
+}
+
+TEST_CASE("greedy: 200 tokens are the reference's over variants, batches and chains") {
+    M4_NEEDS_DEVICE();
+    TinyDims dims;
+    dims.hidden = 32;
+    dims.heads = 2;
+    dims.kv_heads = 1;
+    dims.feed_forward = 48;
+    dims.context = 224;
+    const TinyModel model = make_tiny_model(dims, kGreedySeed);
+    std::vector<Tokens> prompts;
+    std::vector<Tokens> expected;
+    for (std::uint32_t i = 0; i < 8; ++i) {
+        prompts.push_back(
+            {(i * 37 + 11) % dims.vocabulary, (i * 101 + 5) % dims.vocabulary, i + 1});
+        const Continuation one = continue_by_reference(model, prompts.back());
+        CAPTURE(i);
+        // Else the seed is a bad one: a near tie may go either way.
+        REQUIRE(one.margin > 4 * kNoise);
+        expected.push_back(one.tokens);
+    }
+    const TempFolder folder;
+    write_tiny_model(model, folder / "image");
+    const auto image = firmware::MappedImage::open_folder(folder / "image");
+    for (const bool storage : {false, true}) {
+        for (const bool subgroups : {true, false}) {
+            engine::Options options;
+            options.device = test_device();
+            options.kv_type = engine::KvType::f32;
+            options.kv_pool_bytes = 4U << 20;
+            options.validation = true;
+            options.force_storage = storage;
+            options.subgroups = subgroups;
+            options.chain = 4;
+            Engine engine(image, options);
+            CHECK(noise(engine, model, expected[0]) < kNoise);
+            for (const std::size_t batch : {1U, 4U, 8U}) {
+                for (const std::uint32_t passes : {1U, 4U}) {
+                    CAPTURE(storage);
+                    CAPTURE(subgroups);
+                    CAPTURE(batch);
+                    CAPTURE(passes);
+                    const std::vector<Tokens> some(
+                        prompts.begin(), prompts.begin() + static_cast<std::ptrdiff_t>(batch));
+                    const auto made = continue_on_device(engine, some, passes);
+                    for (std::size_t i = 0; i < batch; ++i) {
+                        CHECK(made[i] == expected[i]);
+                    }
+                    CHECK(engine.kv_use().used == 0);
+                }
+            }
+        }
+    }
+}
+
+}  // namespace m4::test
