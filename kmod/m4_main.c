@@ -40,7 +40,6 @@ module_param(scrub_period_s, uint, 0444);
 MODULE_PARM_DESC(scrub_period_s, "Seconds of one idle re-hash; 0: never");
 
 struct workqueue_struct *m4_wq;
-
 struct vfsmount *m4_mount;
 
 static dev_t m4_devt;

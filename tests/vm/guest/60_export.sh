@@ -26,15 +26,18 @@ wait "$holder"
 check "export: with it the old generation goes" wait_for 60 shows generations 1
 equal "export: none is left" "$(attribute exports)" 0
 
-# After a revocation.
-"$export_test" revoked "$node" </run/export.in >/run/export.out &
-holder=$!
-exec 5>/run/export.in
-check "revoked: a process holds an export" wait_for 60 grep -q held /run/export.out
-check "revoked: by hand" request revoke
-exec 5>&-
-wait "$holder"
-grep -v '^held' /run/export.out
+# revoked_export NAME: what a revocation leaves of an export, for a device also.
+revoked_export() {
+	"$export_test" revoked "$node" </run/export.in >/run/export.out &
+	holder=$!
+	exec 5>/run/export.in
+	check "$1: a process holds an export" wait_for 60 grep -q held /run/export.out
+	check "$1: by hand" request revoke
+	exec 5>&-
+	wait "$holder"
+	sed -E "/^held/d; s/^(ok|not ok|skip) revoked: /\1 $1: /" /run/export.out
+}
+revoked_export revoked
 check "export: the module unloads" rmmod m4
 
 if [ "${HAS_VGEM:-0}" = 1 ] && modprobe vgem; then
@@ -66,6 +69,7 @@ if [ "${HAS_EDU:-0}" = 1 ] && insmod "$art/guest/m4_edu.ko"; then
 		prefixed export "$export_test" edu "$node" refused
 	fi
 	scrub_is_clean "edu: the re-hash finds nothing"
+	[ "${HAS_IOMMU:-0}" = 0 ] || revoked_export "edu, revoked"
 	check "edu: no export is left" wait_for 60 shows exports 0
 	check "edu: the module unloads" rmmod m4
 	rmmod m4_edu

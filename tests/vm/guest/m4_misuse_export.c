@@ -9,7 +9,8 @@
  *                                 or "taken"
  *   m4_misuse_export edu NODE WANTED    the same by a device that writes
  *   m4_misuse_export revoked NODE  opens, exports, says "held"; when stdin
- *                                 closes the image was revoked
+ *                                 closes the image was revoked; a device, where
+ *                                 edu's driver is loaded, then maps no more
  */
 #define _GNU_SOURCE
 #include <dirent.h>
