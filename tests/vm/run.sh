@@ -10,7 +10,7 @@
 # guest/ (say '40*'). Everything this makes lies in BUILD/vm, and for each kind
 # in BUILD/vm/KIND: console.log, results.txt, the module.
 #
-#   M4_VM_TIMEOUT   seconds for one guest (default 1500, debug kernels 3600)
+#   M4_VM_TIMEOUT   seconds for one guest (default 1500, debug kernels 7200)
 #   M4_VM_REFRESH   take the kernels that Debian offers today
 #   M4_CACHE_DIR    see kernels.sh
 set -euo pipefail
@@ -184,7 +184,7 @@ report() { tee -a "$vm/results.txt"; }
 run_kind() {
 	local dir=$vm/$kind status=0 begun=$SECONDS limit=1500
 	local -a qemu
-	if has debug; then limit=3600; fi
+	if has debug; then limit=7200; fi
 	limit=${M4_VM_TIMEOUT:-$limit}
 	mkdir "$dir"
 	if ! stage_kind "$dir"; then
