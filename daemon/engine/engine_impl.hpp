@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "engine.hpp"
+#include "kv_pool.hpp"
+#include "kv_sequence.hpp"
+#include "ops/argmax.hpp"
+#include "plan.hpp"
+#include "tuning_choice.hpp"
+
+/// What an Engine is made of; engine.cpp sets it up, step.cpp computes with it,
+/// warm_up.cpp prepares it in quiet moments.
+namespace m4::engine {
+
+/// A plan and what it was made with; its operators refer to the context.
+struct TunedPlan {
+    ops::Context context;
+    Plan plan;
+    ops::Argmax argmax;
+
+    TunedPlan(const vk::Device& device, const ops::Context& context_,
+              const firmware::Program& program, std::span<const firmware::Tensor> tensors,
+              weights::Store& weights, const ValueLayout& values, const KvShape& kv,
+              std::uint32_t logits_value)
+        : context(context_),
+          plan(device, context, program, tensors, weights, values, kv),
+          argmax(context, values.places[logits_value]) {}
+};
+
+/// A precondition of the interface.
+inline std::invalid_argument broken(const std::string& text) {
+    return std::invalid_argument(text);
+}
+
+struct Engine::Impl {
+    /// Steps of so many rows meet each tile of linear and both splits of attention.
+    static constexpr std::array kWarmRows = {1U, 4U, 8U};
+    /// Steps without the kernels that take longest to compile, where nobody warms up.
+    static constexpr std::size_t kColdSteps = 16;
+
+    const firmware::Image& image;
+    const firmware::Part& part;
+    const firmware::Program& program;
+    const std::uint32_t max_rows;
+    const trust::ImageGuard* const guard;
+    vk::Device device;
+    vk::Pipelines pipelines;
+    weights::Store weights;
+    const shaders::Dtype kv_dtype;
+    const KvShape kv;
+    KvPool pool;
+    const ops::StepWords words;
+    const std::uint32_t logits_value;
+    const ValueLayout values;
+    ops::StepMemory memory;
+    vk::Buffer logits;  // what the host reads
+    const bool fuse;
+    const std::uint32_t chain;  // 0: as tuned
+    TuningChoice tunings;
+    std::unique_ptr<TunedPlan> plan;
+    std::vector<std::uint32_t> ids;  // of the last step
+    DeviceReport report;
+    std::map<ops::StepShape, hpp::raii::CommandBuffer> recorded;
+    hpp::raii::CommandBuffer copying;  // of pages, before a step; recorded anew each time
+    bool lost = false;
+    std::size_t warmed = 0;  // of kWarmRows
+    std::size_t steps = 0;
+
+    Impl(const firmware::MappedImage& mapped, const Options& options);
+
+    ops::StepShape check(std::span<const Chunk> chunks, std::uint32_t passes) const;
+    void check_chunk(const Chunk& chunk, std::uint32_t passes) const;
+    void write_step(std::span<const Chunk> chunks) const;
+    std::vector<PageCopy> take_pages(std::span<const Chunk> chunks, std::uint32_t passes) const;
+    void record_copies(std::span<const PageCopy> copies) const;
+    const hpp::raii::CommandBuffer& commands_for(const ops::StepShape& shape);
+    void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape);
+    void record_pass(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
+                     std::uint32_t pass);
+    std::span<const float> step(std::span<const Chunk> chunks, std::uint32_t passes = 1);
+    std::unique_ptr<KvSequence> create_sequence(std::uint32_t capacity);
+    std::uint32_t next_warm_rows() const;
+    bool warm_up();
+    std::uint32_t warm_ups_left() const;
+    void end_cold();
+    std::unique_ptr<TunedPlan> make_plan(ops::Tuning tuning);
+    double time_step(std::uint32_t rows);
+    void try_tuning();
+};
+
+}  // namespace m4::engine

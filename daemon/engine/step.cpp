@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT
+// A step: what is asked for is checked, written and run.
+#include <algorithm>
+#include <cstring>
+
+#include "engine_impl.hpp"
+
+namespace m4::engine {
+
+namespace {
+
+/// Recorded shapes kept. Decoding meets few; prompts end in any chunk size.
+constexpr std::size_t kRecordedShapes = 64;
+
+}  // namespace
+
+void Engine::Impl::check_chunk(const Chunk& chunk, std::uint32_t passes) const {
+    const auto* sequence = dynamic_cast<const KvSequence*>(chunk.sequence);
+    if (sequence == nullptr || &sequence->pool() != &pool) {
+        throw broken("a chunk names no sequence of this engine");
+    }
+    if (chunk.tokens.empty()) {
+        throw broken("a chunk holds no tokens");
+    }
+    if (passes > 1 && (chunk.tokens.size() != 1 || chunk.logits != Logits::greedy)) {
+        throw broken("a chunk of several passes is not one token, greedy");
+    }
+    const std::size_t count = chunk.tokens.size() + passes - 1;
+    if (count > sequence->capacity() - sequence->length()) {
+        throw broken(std::to_string(count) + " tokens do not fit a sequence of " +
+                     std::to_string(sequence->length()) + " of " +
+                     std::to_string(sequence->capacity()) + " tokens");
+    }
+    for (const std::uint32_t token : chunk.tokens) {
+        if (token >= part.vocabulary) {
+            throw broken("token " + std::to_string(token) + " is not below the vocabulary, " +
+                         std::to_string(part.vocabulary));
+        }
+    }
+}
+
+/// Throws std::invalid_argument, before anything changes.
+ops::StepShape Engine::Impl::check(std::span<const Chunk> chunks, std::uint32_t passes) const {
+    if (passes == 0 || passes > ops::StepWords::kMostPasses) {
+        throw broken("a step has 1 to " + std::to_string(ops::StepWords::kMostPasses) +
+                     " passes, not " + std::to_string(passes));
+    }
+    std::uint64_t tokens = 0;
+    std::uint64_t pages = 0;
+    ops::StepShape shape;
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+        const Chunk& chunk = chunks[i];
+        check_chunk(chunk, passes);
+        for (std::size_t j = 0; j < i; ++j) {
+            if (chunks[j].sequence == chunk.sequence) {
+                throw broken("two chunks of a step name the same sequence");
+            }
+        }
+        tokens += chunk.tokens.size();
+        if (tokens > max_rows) {
+            throw broken("a step holds more than " + std::to_string(max_rows) + " rows");
+        }
+        const auto count = static_cast<std::uint32_t>(chunk.tokens.size());
+        shape.outputs += chunk.logits == Logits::all ? count : chunk.logits != Logits::none;
+        shape.greedy += chunk.logits == Logits::greedy;
+        pages += chunk.sequence->pages_needed(count + passes - 1);
+    }
+    if (pages > pool.free()) {
+        throw broken("a step needs " + std::to_string(pages) + " pages of the KV pool, which has " +
+                     std::to_string(pool.free()) + " free");
+    }
+    shape.tokens = static_cast<std::uint32_t>(tokens);
+    shape.chain = passes;
+    return shape;
+}
+
+/// Each chunk's sequence gets the pages it needs; check() saw that they are there.
+std::vector<PageCopy> Engine::Impl::take_pages(std::span<const Chunk> chunks,
+                                               std::uint32_t passes) const {
+    std::vector<PageCopy> copies;
+    for (const Chunk& chunk : chunks) {
+        static_cast<KvSequence&>(*chunk.sequence)
+            .take_pages(static_cast<std::uint32_t>(chunk.tokens.size()) + passes - 1, copies);
+    }
+    return copies;
+}
+
+void Engine::Impl::record_copies(std::span<const PageCopy> copies) const {
+    using Stage = hpp::PipelineStageFlagBits;
+    using Access = hpp::AccessFlagBits;
+    // A page has a piece in each head's keys and values of each layer (kv.glsl).
+    std::vector<hpp::BufferCopy> pieces;
+    for (const ops::StatePlace& state : kv.states) {
+        const std::uint64_t head_units =
+            ops::divide_up(state.head_dim, ops::unit_elements(kv_dtype));
+        const std::uint64_t piece = head_units * pool.page_positions() * ops::kUnitBytes;
+        for (std::uint32_t half = 0; half < 2 * state.kv_heads; ++half) {
+            const std::uint64_t first = plan->context.pool_positions *
+                                        (state.layer_units + half * head_units) * ops::kUnitBytes;
+            for (const PageCopy& copy : copies) {
+                pieces.push_back({.srcOffset = first + copy.from * piece,
+                                  .dstOffset = first + copy.to * piece,
+                                  .size = piece});
+            }
+        }
+    }
+    copying.begin(
+        hpp::CommandBufferBeginInfo{.flags = hpp::CommandBufferUsageFlagBits::eOneTimeSubmit});
+    // After the steps before, which wrote the one and may have read the other.
+    copying.pipelineBarrier(
+        Stage::eComputeShader | Stage::eTransfer, Stage::eTransfer, {},
+        hpp::MemoryBarrier{.srcAccessMask = Access::eShaderWrite | Access::eTransferWrite,
+                           .dstAccessMask = Access::eTransferRead | Access::eTransferWrite},
+        {}, {});
+    copying.copyBuffer(memory.kv().handle(), memory.kv().handle(), pieces);
+    copying.pipelineBarrier(
+        Stage::eTransfer, Stage::eComputeShader, {},
+        hpp::MemoryBarrier{.srcAccessMask = Access::eTransferWrite,
+                           .dstAccessMask = Access::eShaderRead | Access::eShaderWrite},
+        {}, {});
+    copying.end();
+}
+
+void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
+    const std::span<std::uint32_t> step = memory.words();
+    std::uint32_t row = 0;
+    std::uint32_t output = 0;
+    std::vector<std::uint32_t> greedy_rows;  // their outputs come last
+    std::uint32_t table = words.page_tables;
+    for (const Chunk& chunk : chunks) {
+        const auto& sequence = static_cast<const KvSequence&>(*chunk.sequence);
+        std::uint32_t position = sequence.length();
+        const std::span<const std::uint32_t> pages = sequence.pages();
+        for (std::size_t i = 0; i < pages.size(); ++i) {
+            step[table + i] = pages[i];
+        }
+        for (std::size_t i = 0; i < chunk.tokens.size(); ++i) {
+            step[words.token_ids + row] = chunk.tokens[i];
+            step[words.positions + row] = position++;
+            step[words.kv_tables + row] = table;
+            const bool last = i + 1 == chunk.tokens.size();
+            if (chunk.logits == Logits::all || (chunk.logits == Logits::last && last)) {
+                step[words.output_rows + output++] = row;
+            }
+            if (chunk.logits == Logits::greedy && last) {
+                greedy_rows.push_back(row);
+            }
+            ++row;
+        }
+        table += words.table_pages;
+    }
+    std::copy(greedy_rows.begin(), greedy_rows.end(), step.begin() + words.output_rows + output);
+}
+
+void Engine::Impl::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) {
+    using Stage = hpp::PipelineStageFlagBits;
+    using Access = hpp::AccessFlagBits;
+    commands.begin(hpp::CommandBufferBeginInfo{});
+    commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, pipelines.layout(), 0,
+                                memory.set(), {});
+    for (std::uint32_t pass = 0; pass < shape.chain; ++pass) {
+        record_pass(commands, shape, pass);
+    }
+    const std::uint32_t copied = shape.outputs - shape.greedy;
+    if (shape.greedy != 0) {
+        commands.pipelineBarrier(Stage::eComputeShader, Stage::eHost, {},
+                                 hpp::MemoryBarrier{.srcAccessMask = Access::eShaderWrite,
+                                                    .dstAccessMask = Access::eHostRead},
+                                 {}, {});
+    }
+    if (copied != 0) {
+        commands.pipelineBarrier(Stage::eComputeShader, Stage::eTransfer, {},
+                                 hpp::MemoryBarrier{.srcAccessMask = Access::eShaderWrite,
+                                                    .dstAccessMask = Access::eTransferRead},
+                                 {}, {});
+        const ops::ValuePlace& place = values.places[logits_value];
+        const std::uint64_t row_bytes = std::uint64_t{part.vocabulary} * sizeof(float);
+        std::vector<hpp::BufferCopy> rows;
+        for (std::uint64_t i = 0; i < copied; ++i) {
+            rows.push_back({.srcOffset = (place.unit + i * place.stride) * ops::kUnitBytes,
+                            .dstOffset = i * row_bytes,
+                            .size = row_bytes});
+        }
+        commands.copyBuffer(memory.values().handle(), logits.handle(), rows);
+        // The next step must not write what is copied: transfer before compute.
+        commands.pipelineBarrier(Stage::eTransfer, Stage::eHost | Stage::eComputeShader, {},
+                                 hpp::MemoryBarrier{.srcAccessMask = Access::eTransferWrite,
+                                                    .dstAccessMask = Access::eHostRead},
+                                 {}, {});
+    }
+    commands.end();
+}
+
+/// Set 0 is bound.
+void Engine::Impl::record_pass(const hpp::raii::CommandBuffer& commands,
+                               const ops::StepShape& shape, std::uint32_t pass) {
+    record_barrier(commands);  // after the pass or step before: its KV and tokens are read
+    plan->plan.record(commands, shape);
+    if (shape.greedy != 0) {
+        record_barrier(commands);
+        const ops::Dispatch dispatch =
+            plan->argmax.dispatch(shape.outputs - shape.greedy, shape.greedy,
+                                  words.next_ids + pass * max_rows, shape.chain > 1);
+        pipelines.compile({&dispatch.kernel, 1});
+        ops::record(commands, pipelines.layout(), {&dispatch, 1});
+    }
+}
+
+const hpp::raii::CommandBuffer& Engine::Impl::commands_for(const ops::StepShape& shape) {
+    if (const auto found = recorded.find(shape); found != recorded.end()) {
+        return found->second;
+    }
+    if (recorded.size() >= kRecordedShapes) {
+        recorded.erase(std::prev(recorded.end()));  // the largest: cheap beside its work
+    }
+    hpp::raii::CommandBuffer commands = device.create_commands();
+    record(commands, shape);
+    return recorded.emplace(shape, std::move(commands)).first->second;
+}
+
+std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks, std::uint32_t passes) {
+    const ops::StepShape shape = check(chunks, passes);
+    ids.clear();
+    if (lost) {
+        throw DeviceError("the Vulkan device failed before");
+    }
+    if (shape.tokens == 0) {
+        return {};
+    }
+    try {
+        vk::translate([&] {
+            if (++steps == kColdSteps) {
+                end_cold();
+            }
+            const std::vector<PageCopy> copies = take_pages(chunks, passes);
+            write_step(chunks);
+            std::vector<hpp::CommandBuffer> buffers;
+            if (!copies.empty()) {
+                record_copies(copies);
+                buffers.push_back(*copying);
+            }
+            buffers.push_back(*commands_for(shape));
+            device.run(buffers);
+        });
+    } catch (const DeviceError&) {
+        lost = true;
+        throw;
+    }
+    // What was computed over a lost image is nobody's answer.
+    if (guard != nullptr) {
+        guard->check();
+    }
+    for (const Chunk& chunk : chunks) {
+        static_cast<KvSequence&>(*chunk.sequence)
+            .grow(static_cast<std::uint32_t>(chunk.tokens.size()) + passes - 1);
+    }
+    for (std::uint32_t pass = 0; pass < passes; ++pass) {
+        const auto chosen = memory.words().subspan(words.next_ids + pass * max_rows, shape.greedy);
+        ids.insert(ids.end(), chosen.begin(), chosen.end());
+    }
+    return {reinterpret_cast<const float*>(logits.mapped().data()),
+            std::size_t{shape.outputs - shape.greedy} * part.vocabulary};
+}
+
+}  // namespace m4::engine
