@@ -19,7 +19,7 @@ cat >"$scratch/use.c" <<'CODE'
 LAYOUT(m4_connect_options, 32);
 LAYOUT(m4_error_info, 24);
 LAYOUT(m4_model_info, 504);
-LAYOUT(m4_status, 584);
+LAYOUT(m4_status, 600);
 LAYOUT(m4_session_entry, 104);
 LAYOUT(m4_session_options, 16);
 LAYOUT(m4_generate_options, 56);

@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import socket
 import subprocess
 import time
 
@@ -152,9 +153,19 @@ def start_m4d(build, image, socket, cache, device, scratch):
                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
 
 
-def wait_for_socket(daemon, socket, scratch):
+def answers(path):
+    """Whether someone listens there; the file alone comes a moment before."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
+
+
+def wait_for_socket(daemon, path, scratch):
     limit = time.monotonic() + START_S
-    while not os.path.exists(socket):
+    while not answers(path):
         if daemon.poll() is not None or time.monotonic() > limit:
             with open(os.path.join(scratch, "m4d.log")) as log:
                 raise BenchError("m4d did not come up: " + log.read().strip())
