@@ -316,10 +316,13 @@ Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware
 
     /// The group as one kernel, where it suits the device.
     const auto fuse = [&](const firmware::Fusion& fusion) -> ops::Fused {
+        if (!context.tuning.fuse) {
+            return {};
+        }
         const auto group = std::span(program.ops).subspan(fusion.first, fusion.count);
         const std::vector<std::uint32_t> matrices = matrices_of(group);
         const auto buffer = weights.span(device, matrices);
-        if (!context.tuning.fuse || !buffer) {
+        if (!buffer) {
             return {};
         }
         const OpPlaces of_ops(group, values, kv, places);

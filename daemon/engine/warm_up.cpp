@@ -95,8 +95,11 @@ bool Engine::Impl::warm_up() {
         }
         const auto sequence = create_sequence(rows);
         const std::vector<std::uint32_t> tokens(rows, 0);
-        const Chunk chunk{sequence.get(), tokens, Logits::all};
-        step({&chunk, 1});
+        for (const Logits wanted : {Logits::all, Logits::greedy}) {  // and argmax
+            const Chunk chunk{sequence.get(), tokens, wanted};
+            step({&chunk, 1});
+            sequence->rewind(0);
+        }
     } else if (warmed == kWarmRows.size() && tunings.next() != nullptr &&
                std::min(max_rows, part.context_length) >= kBatchRows &&
                pool.pages_of(kBatchRows) <= pool.free()) {

@@ -128,7 +128,7 @@ void Scheduler::run(const BackendFactory& factory, const TextModel& text, const 
 
 void Scheduler::loop(Core& core) {
     bool idle = true;
-    bool cold = true;
+    bool warming = true;  // worth a try: a letter may have freed what it needs
     Clock::time_point worked = Clock::now();
     std::vector<Letter> letters;
     for (;;) {
@@ -136,7 +136,7 @@ void Scheduler::loop(Core& core) {
             std::unique_lock lock(mutex_);
             step_began_ = {};
             const auto called = [&] { return stopping_ || !mailbox_.empty(); };
-            if (idle && cold) {
+            if (idle && warming) {
                 (void)posted_.wait_until(lock, worked + kQuiet, called);
             } else if (idle) {
                 posted_.wait(lock, called);
@@ -149,7 +149,11 @@ void Scheduler::loop(Core& core) {
         for (Letter& letter : letters) {
             open(core, letter);
         }
-        letters.clear();
+        if (!letters.empty()) {
+            warming = true;
+            worked = Clock::now();
+            letters.clear();
+        }
         // Answers need not wait for the step.
         publish(core);
         {
@@ -159,8 +163,8 @@ void Scheduler::loop(Core& core) {
         idle = !core.step();
         if (!idle) {
             worked = Clock::now();
-        } else if (cold && Clock::now() >= worked + kQuiet) {
-            cold = core.warm_up();
+        } else if (warming && Clock::now() >= worked + kQuiet) {
+            warming = core.warm_up();
         }
         publish(core);
     }

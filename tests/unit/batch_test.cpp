@@ -201,3 +201,29 @@ TEST_CASE("an engine that nobody asks for anything warms up by itself") {
     REQUIRE(warmed.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
     CHECK(warmed.get() == 0);
 }
+
+TEST_CASE("a warm-up without room is tried again when there may be some") {
+    test::FakeOptions options;
+    options.pool_pages = 1;
+    options.warm_ups = 2;
+    options.no_room = std::make_shared<std::promise<void>>();
+    options.warmed = std::make_shared<std::promise<std::size_t>>();
+    auto no_room = options.no_room->get_future();
+    auto warmed = options.warmed->get_future();
+    const test::ByteText text;
+    sched::CompletionQueue completions;
+    sched::Scheduler scheduler([&] { return std::make_unique<test::FakeBackend>(options); }, text,
+                               {}, completions);
+    scheduler.client_joined({1, 1000, 1, "test"});
+    scheduler.submit(1, 1, sched::CreateSession{options.page_positions});
+    const auto session = std::get<sched::SessionState>(await(completions, 1)[0].outcome).session;
+    scheduler.submit(1, 2, sched::AppendTokens{session, text.encode("abc", false)});
+    sched::Generate generate;
+    generate.session = session;
+    generate.max_tokens = 1;
+    scheduler.submit(1, 3, generate);
+    REQUIRE(no_room.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+    CHECK(scheduler.snapshot().cold == 2);
+    scheduler.client_left(1);
+    REQUIRE(warmed.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+}

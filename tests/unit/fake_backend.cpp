@@ -175,6 +175,13 @@ bool FakeBackend::warm_up() {
     if (lost_) {
         throw engine::DeviceError("the fake device is lost");
     }
+    if (pool_.free() == 0) {
+        if (options_.no_room) {
+            options_.no_room->set_value();
+            options_.no_room = nullptr;
+        }
+        return false;
+    }
     if (options_.warm_ups > 0 && --options_.warm_ups > 0) {
         return true;
     }

@@ -93,7 +93,9 @@ struct FakeOptions {
     std::uint32_t passes = 1;
     Rule rule = next_letter;
     std::shared_ptr<Gate> gate;
-    std::uint32_t warm_ups = 0;                         ///< before there is nothing left to prepare
+    std::uint32_t warm_ups = 0;  ///< before there is nothing left to prepare
+    /// By the first warm-up that finds no free page, as all do then.
+    std::shared_ptr<std::promise<void>> no_room;
     std::shared_ptr<std::promise<std::size_t>> warmed;  ///< by the last: steps until then
 };
 
