@@ -63,10 +63,32 @@ layout(push_constant) uniform Push {
 
 #include "weights.glsl"
 
+#if M4_NEEDS_SUBGROUP8
+/// The sum of what the eight lanes hold.
+float over_lanes(float mine) {
+    mine += subgroupShuffleXor(mine, 1u);
+    mine += subgroupShuffleXor(mine, 2u);
+    return mine + subgroupShuffleXor(mine, 4u);
+}
+#endif
+
 shared vec4 partial[gl_WorkGroupSize.x];
 
 #if M4_NEEDS_SUBGROUP8
 #define LANE (gl_SubgroupInvocationID % BLOCK_VECS)
+#endif
+
+// Q4 by eight lanes: element v of a word is taken as it lies there, 16^v times
+// too large, and the x that it meets, which lane v loads, is made as much
+// smaller: a mask and no shift. The last would have the sign's bit and is shifted.
+#if M4_NEEDS_SUBGROUP8 && M4_DTYPE_Q4
+#define WEIGHT_VEC(unit, v) nibble_vec(unit, v)
+#define X_FACTOR (LANE == 7u ? 1.0 : uintBitsToFloat((127u - 4u * LANE) << 23))
+vec4 nibble_vec(uvec4 unit, uint v) {
+    return vec4(ivec4(v == 7u ? unit >> 28 : unit & (15u << (4u * v))));
+}
+#else
+#define WEIGHT_VEC(unit, v) unit_vec(unit, v)
 #endif
 
 /// Four columns of the norm's weight, from `c` on, as far as there are any.
@@ -86,10 +108,10 @@ void multiply(uint group, uint r, uint part, uint x_row[M4_TILE], out vec4 sum[M
     for (uint b = part; b < p.blocks; b += K_SPLIT) {
         const uint block = group + b * BLOCK_UNITS;
         vec4 products[M4_TILE];
-        vec4 x_sum[M4_TILE];
+        float x_sum[M4_TILE];  // Q4: 8 of each weight is still to be subtracted
         [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
             products[i] = vec4(0.0);
-            x_sum[i] = vec4(0.0);
+            x_sum[i] = 0.0;
         }
 #if M4_NEEDS_SUBGROUP8
         vec4 share[M4_TILE];
@@ -103,6 +125,12 @@ void multiply(uint group, uint r, uint part, uint x_row[M4_TILE], out vec4 sum[M
                 share[i] *= weight;
             }
         }
+#if M4_DTYPE_Q4
+        [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
+            x_sum[i] = over_lanes(dot(share[i], vec4(1.0)));
+            share[i] *= X_FACTOR;
+        }
+#endif
 #endif
         [[unroll]] for (uint u = 0u; u < BLOCK_ROW_UNITS; ++u) {
             const uint at = block + u * 16u + r;
@@ -111,10 +139,10 @@ void multiply(uint group, uint r, uint part, uint x_row[M4_TILE], out vec4 sum[M
             const uvec4 w2 = LOAD_W(at + 2u);
             const uvec4 w3 = LOAD_W(at + 3u);
             [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
-                const vec4 w_a = unit_vec(w0, v);
-                const vec4 w_b = unit_vec(w1, v);
-                const vec4 w_c = unit_vec(w2, v);
-                const vec4 w_d = unit_vec(w3, v);
+                const vec4 w_a = WEIGHT_VEC(w0, v);
+                const vec4 w_b = WEIGHT_VEC(w1, v);
+                const vec4 w_c = WEIGHT_VEC(w2, v);
+                const vec4 w_d = WEIGHT_VEC(w3, v);
                 const uint c = b * BLOCK_VECS + u * UNIT_VECS + v;
 #if !M4_NEEDS_SUBGROUP8
                 const vec4 weight = NORM ? uintBitsToFloat(LOAD_SECOND(c)) : vec4(1.0);
@@ -130,8 +158,8 @@ void multiply(uint group, uint r, uint part, uint x_row[M4_TILE], out vec4 sum[M
                     }
 #endif
                     products[i] += vec4(dot(w_a, x), dot(w_b, x), dot(w_c, x), dot(w_d, x));
-#if M4_DTYPE_Q4
-                    x_sum[i] += x;
+#if M4_DTYPE_Q4 && !M4_NEEDS_SUBGROUP8
+                    x_sum[i] += dot(x, vec4(1.0));
 #endif
                 }
             }
@@ -143,7 +171,7 @@ void multiply(uint group, uint r, uint part, uint x_row[M4_TILE], out vec4 sum[M
 #endif
         [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
 #if M4_DTYPE_Q4
-            products[i] -= 8.0 * dot(x_sum[i], vec4(1.0));
+            products[i] -= 8.0 * x_sum[i];
 #endif
             sum[i] += scales * products[i];
         }
@@ -194,9 +222,7 @@ vec4 joined(vec4 mine, uint slot, uint quads) {
 
 float norm_factor(float squares, uint slot, uint quads) {
 #if M4_NEEDS_SUBGROUP8
-    squares += subgroupShuffleXor(squares, 1u);
-    squares += subgroupShuffleXor(squares, 2u);
-    squares += subgroupShuffleXor(squares, 4u);
+    squares = over_lanes(squares);
 #else
     squares = joined(vec4(squares), slot, quads).x;
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Times steps of the engine: bench_step [image folder]. Without one, a random
-// model of 15 M parameters. CPU time counts all threads: on a CPU driver it is
-// the steadier figure.
+// Times steps of the engine: bench_step [image folder [rows past repeats]].
+// Without an image, a random model of 15 M parameters; without a shape, several.
+// CPU time counts all threads: on a CPU driver it is the steadier figure.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -98,6 +98,13 @@ int main(int argc, char** argv) {
     std::printf("%s, weights by %s, opened in %.0f ms\n", engine.report().device_name.c_str(),
                 engine.report().weights_import.c_str(), (wall_us() - before) / 1000);
     while (engine.warm_up()) {
+    }
+    if (argc > 4) {
+        const auto number = [&](int i) {
+            return static_cast<std::uint32_t>(std::strtoul(argv[i], nullptr, 10));
+        };
+        time_steps(engine, number(3), number(2), static_cast<int>(number(4)));
+        return 0;
     }
     for (const std::uint32_t rows : {1U, 4U, 8U, 64U}) {
         for (const std::uint32_t past : {16U, 512U, 2048U}) {
