@@ -65,7 +65,7 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
       program(forward_program(part)),
       max_rows(checked_rows(options)),
       guard(options.guard),
-      device({options.device, options.validation, options.subgroups}),
+      device({options.device, options.validation, options.subgroups, options.timestamps}),
       pipelines(device, options.cache_dir),
       weights(device, mapped.payload(), image.tensors(), used_tensors(program),
               {.export_window = options.export_window}),
@@ -165,6 +165,18 @@ std::uint32_t Engine::most_passes() const {
 
 std::span<const std::uint32_t> Engine::ids() const {
     return impl_->ids;
+}
+
+Profile Engine::profile(std::span<const Chunk> chunks) {
+    return impl_->profile(chunks);
+}
+
+CopyTime Engine::time_copy() {
+    return impl_->time_copy();
+}
+
+std::uint64_t Engine::step_weight_bytes() const {
+    return impl_->step_weight_bytes();
 }
 
 }  // namespace m4::engine

@@ -40,6 +40,7 @@ struct Options {
     /// buffers (tests).
     bool subgroups = true;
     bool force_storage = false;
+    bool timestamps = true;   ///< false: as on a device without them (tests)
     bool validation = false;  ///< Vulkan validation layer; its messages throw
     /// Asked after each step, before its results are used; must outlive the
     /// engine. Null: the image cannot be lost.
@@ -80,6 +81,25 @@ struct KvUse {
 
     [[nodiscard]] std::uint32_t free() const { return pages - used; }
     [[nodiscard]] std::uint64_t used_bytes() const { return used * page_bytes; }
+};
+
+/// A kernel of a profiled step, all its places in the program together.
+struct KernelTime {
+    std::string name;              ///< of its operator, or of the group that runs as one
+    std::string operators;         ///< what it does: "rms_norm, 3 linear, 2 rope"
+    std::uint32_t dispatches = 0;  ///< in the step
+    double us = 0;                 ///< together
+};
+
+struct Profile {
+    bool timed = false;               ///< false: the device has no timestamps, `us` are 0
+    std::vector<KernelTime> kernels;  ///< by their first dispatch
+};
+
+/// Bytes that copies read and wrote, and how long they took.
+struct CopyTime {
+    std::uint64_t bytes = 0;  ///< 0: there was no memory for it
+    double us = 0;
 };
 
 /// Tokens whose keys and values lie in pages of the KV pool. It takes pages as
@@ -171,6 +191,16 @@ class Engine {
     /// What the last step chose for its chunks with Logits::greedy: pass by
     /// pass, in order of chunks. Until the next step.
     [[nodiscard]] std::span<const std::uint32_t> ids() const;
+
+    /// A step of one pass, as step() does it but recorded apart: each kernel waits
+    /// for the one before and is timed by the device. Grows the sequences and
+    /// throws as step() does; ids() are its.
+    [[nodiscard]] Profile profile(std::span<const Chunk> chunks);
+    /// Copy memory of the device to and fro: what it can move at best. Takes and
+    /// frees memory of its own. Throws DeviceError.
+    [[nodiscard]] CopyTime time_copy();
+    /// Weights that a step of one row reads: all but tables, of which it reads rows.
+    [[nodiscard]] std::uint64_t step_weight_bytes() const;
 
    private:
     struct Impl;

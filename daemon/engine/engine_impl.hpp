@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -18,7 +19,7 @@
 #include "tuning_choice.hpp"
 
 /// What an Engine is made of; engine.cpp sets it up, step.cpp computes with it,
-/// warm_up.cpp prepares it in quiet moments.
+/// warm_up.cpp prepares it in quiet moments, profile.cpp measures it.
 namespace m4::engine {
 
 /// A plan and what it was made with; its operators refer to the context.
@@ -86,7 +87,17 @@ struct Engine::Impl {
     void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape);
     void record_pass(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
                      std::uint32_t pass);
+    void record_argmax(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
+                       std::uint32_t pass);
+    void record_outputs(const hpp::raii::CommandBuffer& commands,
+                        const ops::StepShape& shape) const;
     std::span<const float> step(std::span<const Chunk> chunks, std::uint32_t passes = 1);
+    using Recorded = std::function<hpp::CommandBuffer()>;
+    void compute(std::span<const Chunk> chunks, const ops::StepShape& shape,
+                 const Recorded& commands);
+    Profile profile(std::span<const Chunk> chunks);
+    CopyTime time_copy();
+    std::uint64_t step_weight_bytes() const;
     std::unique_ptr<KvSequence> create_sequence(std::uint32_t capacity);
     std::uint32_t next_warm_rows() const;
     bool warm_up();

@@ -190,6 +190,39 @@ struct OpPlaces {
     }
 };
 
+std::string_view operator_name(firmware::OpCode code) {
+    const firmware::OpInfo* info = firmware::find_op(static_cast<std::uint16_t>(code));
+    return info == nullptr ? "operator" : info->name;
+}
+
+std::string_view group_name(firmware::FusionKind kind) {
+    switch (kind) {
+        case firmware::FusionKind::projection:
+            return "projection";
+        case firmware::FusionKind::gated:
+            return "gated";
+        case firmware::FusionKind::residual:
+            return "residual";
+    }
+    return "group";
+}
+
+/// "rms_norm, 3 linear": neighbours of one kind counted.
+std::string operators_text(std::span<const firmware::Op> ops) {
+    std::string text;
+    for (std::size_t i = 0; i < ops.size();) {
+        std::size_t end = i;
+        while (end < ops.size() && ops[end].code == ops[i].code) {
+            ++end;
+        }
+        text += text.empty() ? "" : ", ";
+        text += end - i > 1 ? std::to_string(end - i) + " " : "";
+        text += operator_name(ops[i].code);
+        i = end;
+    }
+    return text;
+}
+
 /// By operator: first and last of the group that it is in, itself where in none.
 std::vector<std::pair<std::size_t, std::size_t>> group_bounds(const firmware::Program& program) {
     std::vector<std::pair<std::size_t, std::size_t>> bounds;
@@ -340,28 +373,32 @@ Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware
     auto fusion = program.fusions.begin();
     for (std::size_t i = 0; i < program.ops.size();) {
         ops::Fused made;
+        KernelName name;
         if (fusion != program.fusions.end() && fusion->first == i) {
+            name.name = group_name(fusion->kind);
             made = fuse(*fusion++);
         }
         if (made.work == nullptr) {
             const OpPlaces one(std::span(program.ops).subspan(i, 1), values, kv, places);
             made = {ops::factory(program.ops[i].code)(context, one.places[0]), 1};
+            name.name = operator_name(program.ops[i].code);
         }
         const auto done = std::span(program.ops).subspan(i, made.op_count);
-        append(std::move(made.work),
+        name.operators = operators_text(done);
+        append(std::move(made.work), std::move(name),
                tracker.needs_barrier(touches_of(done, program, values, max_rows_)));
         i += made.op_count;
     }
 }
 
-void Plan::append(std::unique_ptr<ops::Operator> work, bool barrier_before) {
+void Plan::append(std::unique_ptr<ops::Operator> work, KernelName name, bool barrier_before) {
     // The largest step asks for most: what the device refuses shows here.
     std::vector<ops::Dispatch> largest;
     work->dispatch({max_rows_, max_rows_}, largest);
-    steps_.push_back({std::move(work), barrier_before});
+    steps_.push_back({std::move(work), std::move(name), barrier_before});
 }
 
-void Plan::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const {
+std::vector<std::vector<ops::Dispatch>> Plan::dispatches_of(const ops::StepShape& shape) const {
     std::vector<std::vector<ops::Dispatch>> dispatches(steps_.size());
     std::vector<vk::Kernel*> kernels;
     for (std::size_t i = 0; i < steps_.size(); ++i) {
@@ -371,11 +408,26 @@ void Plan::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape
         }
     }
     pipelines_.compile(kernels);
+    return dispatches;
+}
+
+void Plan::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const {
+    const auto dispatches = dispatches_of(shape);
     for (std::size_t i = 0; i < steps_.size(); ++i) {
         if (steps_[i].barrier_before) {
             record_barrier(commands);
         }
         ops::record(commands, pipelines_.layout(), dispatches[i]);
+    }
+}
+
+void Plan::record_apart(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
+                        const AfterKernel& after) const {
+    const auto dispatches = dispatches_of(shape);
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+        record_barrier(commands);
+        ops::record(commands, pipelines_.layout(), dispatches[i]);
+        after(steps_[i].name, static_cast<std::uint32_t>(dispatches[i].size()));
     }
 }
 

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "lib/image.hpp"
@@ -34,6 +36,13 @@ struct ValueLayout {
 [[nodiscard]] ValueLayout lay_out_values(const firmware::Program& program,
                                          const ops::StepWords& words, std::uint32_t max_rows);
 
+/// A kernel of a step, for people.
+struct KernelName {
+    std::string name;       ///< of its operator, or of the group that runs as one
+    std::string operators;  ///< what it does: "rms_norm, 3 linear, 2 rope"
+    auto operator<=>(const KernelName&) const = default;
+};
+
 /// A program made ready for a device: operators, or groups of them where the
 /// program has groups and the device suits them, with their kernels and places,
 /// and where barriers are needed between them.
@@ -49,6 +58,12 @@ class Plan {
     /// not compiled yet compiled first; set 0 must be bound.
     void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const;
 
+    /// The same, each kernel waiting for the one before; `after` is told of each
+    /// behind its dispatches, which may be none.
+    using AfterKernel = std::function<void(const KernelName& kernel, std::uint32_t dispatches)>;
+    void record_apart(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
+                      const AfterKernel& after) const;
+
     /// Kernels of a step: operators, and groups of them that run as one.
     [[nodiscard]] std::size_t kernel_count() const { return steps_.size(); }
     [[nodiscard]] std::size_t barrier_count() const;
@@ -56,10 +71,14 @@ class Plan {
    private:
     struct Step {
         std::unique_ptr<ops::Operator> work;
+        KernelName name;
         bool barrier_before = false;  ///< it meets what was written or read since the last
     };
 
-    void append(std::unique_ptr<ops::Operator> work, bool barrier_before);
+    void append(std::unique_ptr<ops::Operator> work, KernelName name, bool barrier_before);
+    /// By step, with their kernels compiled.
+    [[nodiscard]] std::vector<std::vector<ops::Dispatch>> dispatches_of(
+        const ops::StepShape& shape) const;
 
     vk::Pipelines& pipelines_;
     vk::Descriptors descriptors_;

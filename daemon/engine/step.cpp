@@ -153,14 +153,21 @@ void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
 }
 
 void Engine::Impl::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) {
-    using Stage = hpp::PipelineStageFlagBits;
-    using Access = hpp::AccessFlagBits;
     commands.begin(hpp::CommandBufferBeginInfo{});
     commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, pipelines.layout(), 0,
                                 memory.set(), {});
     for (std::uint32_t pass = 0; pass < shape.chain; ++pass) {
         record_pass(commands, shape, pass);
     }
+    record_outputs(commands, shape);
+    commands.end();
+}
+
+/// What the host will read reaches it.
+void Engine::Impl::record_outputs(const hpp::raii::CommandBuffer& commands,
+                                  const ops::StepShape& shape) const {
+    using Stage = hpp::PipelineStageFlagBits;
+    using Access = hpp::AccessFlagBits;
     const std::uint32_t copied = shape.outputs - shape.greedy;
     if (shape.greedy != 0) {
         commands.pipelineBarrier(Stage::eComputeShader, Stage::eHost, {},
@@ -188,7 +195,6 @@ void Engine::Impl::record(const hpp::raii::CommandBuffer& commands, const ops::S
                                                     .dstAccessMask = Access::eHostRead},
                                  {}, {});
     }
-    commands.end();
 }
 
 /// Set 0 is bound.
@@ -197,13 +203,18 @@ void Engine::Impl::record_pass(const hpp::raii::CommandBuffer& commands,
     record_barrier(commands);  // after the pass or step before: its KV and tokens are read
     plan->plan.record(commands, shape);
     if (shape.greedy != 0) {
-        record_barrier(commands);
-        const ops::Dispatch dispatch =
-            plan->argmax.dispatch(shape.outputs - shape.greedy, shape.greedy,
-                                  words.next_ids + pass * max_rows, shape.chain > 1);
-        pipelines.compile({&dispatch.kernel, 1});
-        ops::record(commands, pipelines.layout(), {&dispatch, 1});
+        record_argmax(commands, shape, pass);
     }
+}
+
+void Engine::Impl::record_argmax(const hpp::raii::CommandBuffer& commands,
+                                 const ops::StepShape& shape, std::uint32_t pass) {
+    record_barrier(commands);
+    const ops::Dispatch dispatch =
+        plan->argmax.dispatch(shape.outputs - shape.greedy, shape.greedy,
+                              words.next_ids + pass * max_rows, shape.chain > 1);
+    pipelines.compile({&dispatch.kernel, 1});
+    ops::record(commands, pipelines.layout(), {&dispatch, 1});
 }
 
 const hpp::raii::CommandBuffer& Engine::Impl::commands_for(const ops::StepShape& shape) {
@@ -220,26 +231,34 @@ const hpp::raii::CommandBuffer& Engine::Impl::commands_for(const ops::StepShape&
 
 std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks, std::uint32_t passes) {
     const ops::StepShape shape = check(chunks, passes);
+    compute(chunks, shape, [&] { return *commands_for(shape); });
+    return {reinterpret_cast<const float*>(logits.mapped().data()),
+            std::size_t{shape.outputs - shape.greedy} * part.vocabulary};
+}
+
+/// A checked step; `commands` gives its commands once all they read is written.
+void Engine::Impl::compute(std::span<const Chunk> chunks, const ops::StepShape& shape,
+                           const Recorded& commands) {
     ids.clear();
     if (lost) {
         throw DeviceError("the Vulkan device failed before");
     }
     if (shape.tokens == 0) {
-        return {};
+        return;
     }
     try {
         vk::translate([&] {
             if (++steps == kColdSteps) {
                 end_cold();
             }
-            const std::vector<PageCopy> copies = take_pages(chunks, passes);
+            const std::vector<PageCopy> copies = take_pages(chunks, shape.chain);
             write_step(chunks);
             std::vector<hpp::CommandBuffer> buffers;
             if (!copies.empty()) {
                 record_copies(copies);
                 buffers.push_back(*copying);
             }
-            buffers.push_back(*commands_for(shape));
+            buffers.push_back(commands());
             device.run(buffers);
         });
     } catch (const DeviceError&) {
@@ -252,14 +271,12 @@ std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks, std::ui
     }
     for (const Chunk& chunk : chunks) {
         static_cast<KvSequence&>(*chunk.sequence)
-            .grow(static_cast<std::uint32_t>(chunk.tokens.size()) + passes - 1);
+            .grow(static_cast<std::uint32_t>(chunk.tokens.size()) + shape.chain - 1);
     }
-    for (std::uint32_t pass = 0; pass < passes; ++pass) {
+    for (std::uint32_t pass = 0; pass < shape.chain; ++pass) {
         const auto chosen = memory.words().subspan(words.next_ids + pass * max_rows, shape.greedy);
         ids.insert(ids.end(), chosen.begin(), chosen.end());
     }
-    return {reinterpret_cast<const float*>(logits.mapped().data()),
-            std::size_t{shape.outputs - shape.greedy} * part.vocabulary};
 }
 
 }  // namespace m4::engine

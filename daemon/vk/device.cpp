@@ -108,6 +108,7 @@ Device::Device(const DeviceOptions& options) try : messages_(std::make_unique<Me
     choose(options.device);
     create_device();
     limits_.subgroup8 = limits_.subgroup8 && options.subgroups;
+    limits_.timestamp_bits = options.timestamps ? limits_.timestamp_bits : 0;
     check_validation();
 } catch (const hpp::SystemError& error) {
     throw DeviceError(std::string("cannot open a Vulkan device: ") + error.what());
@@ -222,6 +223,7 @@ void Device::query_limits(bool host_pointer) {
     limits_.workgroup_count_x = limits.maxComputeWorkGroupCount[0];
     limits_.workgroup_count_y = limits.maxComputeWorkGroupCount[1];
     limits_.shared_memory = limits.maxComputeSharedMemorySize;
+    limits_.timestamp_ns = static_cast<double>(limits.timestampPeriod);
     const auto subgroup =
         physical_
             .getProperties2<hpp::PhysicalDeviceProperties2, hpp::PhysicalDeviceSubgroupProperties>()
@@ -253,6 +255,7 @@ void Device::create_device() {
         extensions.push_back(VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME);
     }
     query_limits(host_pointer);
+    limits_.timestamp_bits = physical_.getQueueFamilyProperties()[family].timestampValidBits;
     limits_.addresses =
         physical_.getFeatures2<hpp::PhysicalDeviceFeatures2, hpp::PhysicalDeviceVulkan12Features>()
             .get<hpp::PhysicalDeviceVulkan12Features>()

@@ -16,7 +16,8 @@ namespace m4::vk {
 struct DeviceOptions {
     std::string device;  ///< see choose_device
     bool validation = false;
-    bool subgroups = true;  ///< false: as on a device without their operations (tests)
+    bool subgroups = true;   ///< false: as on a device without their operations (tests)
+    bool timestamps = true;  ///< false: as on a device whose queue has none (tests)
 };
 
 /// What the device allows. Sizes in bytes unless named otherwise.
@@ -31,8 +32,10 @@ struct Limits {
     std::uint32_t workgroup_count_x = 0;
     std::uint32_t workgroup_count_y = 0;
     std::uint32_t shared_memory = 0;
-    bool addresses = false;  ///< buffers have device addresses
-    bool subgroup8 = false;  ///< kernels run in subgroups of 8 lanes that can shuffle
+    bool addresses = false;            ///< buffers have device addresses
+    bool subgroup8 = false;            ///< kernels run in subgroups of 8 lanes that can shuffle
+    std::uint32_t timestamp_bits = 0;  ///< of the queue's timestamps; 0: it has none
+    double timestamp_ns = 0;           ///< between two of their values; 0: there are none
 };
 
 struct Identity {

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+// Where a step's time goes, and what the device's memory can do: for the bench.
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "engine_impl.hpp"
+#include "vk/timestamps.hpp"
+
+namespace m4::engine {
+
+namespace {
+
+using Stage = hpp::PipelineStageFlagBits;
+using Access = hpp::AccessFlagBits;
+
+/// Each of the two buffers that are copied, at most and at least.
+constexpr std::uint64_t kMostCopyBytes = 64ULL << 20;
+constexpr std::uint64_t kLeastCopyBytes = 64ULL << 10;
+/// Small buffers are copied so often that this many bytes move.
+constexpr std::uint64_t kMovedBytes = 64ULL << 20;
+
+/// Kernels as they are recorded; their times once the device has them.
+class ProfileNotes {
+   public:
+    explicit ProfileNotes(std::optional<vk::Timestamps>& stamps) : stamps_(stamps) {}
+
+    void add(const KernelName& kernel, std::uint32_t dispatches,
+             const hpp::raii::CommandBuffer& commands) {
+        auto& kernels = profile_.kernels;
+        const auto known = std::find_if(kernels.begin(), kernels.end(), [&](const KernelTime& k) {
+            return k.name == kernel.name && k.operators == kernel.operators;
+        });
+        owners_.push_back(static_cast<std::size_t>(known - kernels.begin()));
+        if (known == kernels.end()) {
+            kernels.push_back({kernel.name, kernel.operators, 0, 0});
+        }
+        kernels[owners_.back()].dispatches += dispatches;
+        if (stamps_) {
+            stamps_->stamp(commands);
+        }
+    }
+
+    [[nodiscard]] Profile finish() {
+        if (stamps_ && !owners_.empty()) {
+            const std::vector<double> intervals = stamps_->intervals_us();
+            for (std::size_t i = 0; i < owners_.size(); ++i) {
+                profile_.kernels[owners_[i]].us += intervals.at(i);
+            }
+            profile_.timed = true;
+        }
+        return std::move(profile_);
+    }
+
+   private:
+    std::optional<vk::Timestamps>& stamps_;
+    Profile profile_;
+    std::vector<std::size_t> owners_;  // of each interval, into kernels
+};
+
+void record_copy(const hpp::raii::CommandBuffer& commands, const vk::Buffer& from,
+                 const vk::Buffer& to) {
+    commands.pipelineBarrier(
+        Stage::eTransfer, Stage::eTransfer, {},
+        hpp::MemoryBarrier{.srcAccessMask = Access::eTransferWrite,
+                           .dstAccessMask = Access::eTransferRead | Access::eTransferWrite},
+        {}, {});
+    commands.copyBuffer(from.handle(), to.handle(), hpp::BufferCopy{.size = from.size_bytes()});
+}
+
+}  // namespace
+
+Profile Engine::Impl::profile(std::span<const Chunk> chunks) {
+    const ops::StepShape shape = check(chunks, 1);
+    const hpp::CommandBufferBeginInfo once{.flags =
+                                               hpp::CommandBufferUsageFlagBits::eOneTimeSubmit};
+    hpp::raii::CommandBuffer commands = nullptr;
+    std::optional<vk::Timestamps> stamps;
+    ProfileNotes notes(stamps);
+    compute(chunks, shape, [&] {
+        if (vk::Timestamps::known(device)) {
+            // One before all kernels, one behind each, argmax among them.
+            stamps.emplace(device, static_cast<std::uint32_t>(plan->plan.kernel_count() + 2));
+        }
+        commands = device.create_commands();
+        commands.begin(once);
+        if (stamps) {
+            stamps->reset(commands);
+        }
+        commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, pipelines.layout(), 0,
+                                    memory.set(), {});
+        record_barrier(commands);
+        if (stamps) {
+            stamps->stamp(commands);
+        }
+        plan->plan.record_apart(commands, shape,
+                                [&](const KernelName& kernel, std::uint32_t dispatches) {
+                                    notes.add(kernel, dispatches, commands);
+                                });
+        if (shape.greedy != 0) {
+            record_argmax(commands, shape, 0);
+            notes.add({"argmax", "argmax"}, 1, commands);
+        }
+        record_outputs(commands, shape);
+        commands.end();
+        return *commands;
+    });
+    return vk::translate([&] { return notes.finish(); });
+}
+
+/// Two buffers that together are as large as the weights of a step: caches then
+/// help, or do not, as they do there.
+CopyTime Engine::Impl::time_copy() {
+    using Clock = std::chrono::steady_clock;
+    if (lost) {
+        throw DeviceError("the Vulkan device failed before");
+    }
+    constexpr std::uint64_t kWhole = 4096;
+    const std::uint64_t bytes =
+        std::clamp(step_weight_bytes() / 2 / kWhole * kWhole, kLeastCopyBytes, kMostCopyBytes);
+    vk::Buffer from;
+    vk::Buffer to;
+    try {
+        const auto usage =
+            hpp::BufferUsageFlagBits::eTransferSrc | hpp::BufferUsageFlagBits::eTransferDst;
+        from = vk::Buffer(device, bytes, usage, vk::MemoryKind::device);
+        to = vk::Buffer(device, bytes, usage, vk::MemoryKind::device);
+    } catch (const std::exception&) {
+        return {};  // nothing but this figure needs it
+    }
+    try {
+        return vk::translate([&]() -> CopyTime {
+            // The first one touches the memory, and is not timed.
+            const hpp::raii::CommandBuffer first = device.create_commands();
+            first.begin(hpp::CommandBufferBeginInfo{});
+            first.fillBuffer(from.handle(), 0, VK_WHOLE_SIZE, 1);
+            record_copy(first, from, to);
+            first.end();
+            device.run(first);
+
+            std::optional<vk::Timestamps> stamps;
+            if (vk::Timestamps::known(device)) {
+                stamps.emplace(device, 2);
+            }
+            const std::uint64_t times = (kMovedBytes + 2 * bytes - 1) / (2 * bytes);
+            const hpp::raii::CommandBuffer copies = device.create_commands();
+            copies.begin(hpp::CommandBufferBeginInfo{});
+            if (stamps) {
+                stamps->reset(copies);
+                stamps->stamp(copies);
+            }
+            for (std::uint64_t i = 0; i < times; ++i) {
+                record_copy(copies, i % 2 == 0 ? from : to, i % 2 == 0 ? to : from);
+            }
+            if (stamps) {
+                stamps->stamp(copies);
+            }
+            copies.end();
+            const Clock::time_point begin = Clock::now();
+            device.run(copies);
+            const std::chrono::duration<double, std::micro> took = Clock::now() - begin;
+            return {2 * bytes * times, stamps ? stamps->intervals_us().at(0) : took.count()};
+        });
+    } catch (const DeviceError&) {
+        lost = true;
+        throw;
+    }
+}
+
+std::uint64_t Engine::Impl::step_weight_bytes() const {
+    std::uint64_t bytes = 0;
+    for (const firmware::Op& op : program.ops) {
+        const bool rows_only =
+            op.code == firmware::OpCode::gather_rows || op.code == firmware::OpCode::rope;
+        for (const firmware::Operand& input : op.inputs) {
+            if (!rows_only && input.kind == firmware::OperandKind::tensor) {
+                bytes += image.tensors()[input.index].size_bytes;
+            }
+        }
+    }
+    return bytes;
+}
+
+}  // namespace m4::engine
