@@ -136,6 +136,11 @@ Command body_command(const wire::Frame& frame, UniqueFd& fd, const Limits& limit
             return to_command(*frame.body_as_GenerateRequest());
         case wire::Body::ScoreRequest:
             return to_command(*frame.body_as_ScoreRequest(), fd, limits);
+        case wire::Body::BenchRequest: {
+            const auto& bench = *frame.body_as_BenchRequest();
+            return sched::Request{
+                sched::RunBench{bench.context(), bench.tokens(), bench.prefill()}};
+        }
         case wire::Body::CancelRequest:
             return Cancel{frame.body_as_CancelRequest()->target()};
         default:

@@ -110,6 +110,38 @@ class OutcomeEncoder {
         add(encoder, wire::CreateScoreDone(encoder.builder(), usage));
     }
 
+    void operator()(const sched::BenchProgress& progress) {
+        Encoder encoder;
+        add(encoder, wire::CreateBenchProgress(encoder.builder(), progress.percent));
+    }
+
+    void operator()(const sched::BenchFigures& figures) {
+        Encoder encoder;
+        auto& builder = encoder.builder();
+        std::vector<flatbuffers::Offset<wire::BenchKernel>> kernels;
+        for (const engine::KernelTime& kernel : figures.profile.kernels) {
+            const auto name = builder.CreateString(kernel.name);
+            const auto operators = builder.CreateString(kernel.operators);
+            kernels.push_back(
+                wire::CreateBenchKernel(builder, name, operators, kernel.dispatches, kernel.us));
+        }
+        const auto vector = builder.CreateVector(kernels);
+        wire::BenchReplyBuilder reply(builder);
+        reply.add_context(figures.context);
+        reply.add_tokens(figures.tokens);
+        reply.add_passes(figures.passes);
+        reply.add_prefill(figures.prefill);
+        reply.add_token_us(figures.token_us);
+        reply.add_prefill_us(figures.prefill_us);
+        reply.add_step_bytes(figures.step_bytes);
+        reply.add_copy_bytes(figures.copy_bytes);
+        reply.add_copy_us(figures.copy_us);
+        reply.add_kernels(vector);
+        reply.add_timestamps(figures.profile.timed);
+        reply.add_cut_short(figures.cut_short);
+        add(encoder, reply.Finish());
+    }
+
     void operator()(const sched::Tokens& tokens) {
         Encoder encoder;
         const auto ids = encoder.put_ids(tokens.ids);
@@ -268,7 +300,8 @@ std::vector<Packet> outcome_packets(sched::RequestId request, const sched::Outco
 
 bool is_last(const sched::Outcome& outcome) {
     return !std::holds_alternative<sched::Piece>(outcome) &&
-           !std::holds_alternative<sched::ScoreRows>(outcome);
+           !std::holds_alternative<sched::ScoreRows>(outcome) &&
+           !std::holds_alternative<sched::BenchProgress>(outcome);
 }
 
 }  // namespace m4::ipc

@@ -40,6 +40,18 @@ std::span<const std::uint32_t> EngineBackend::ids() const {
     return engine_->ids();
 }
 
+engine::Profile EngineBackend::profile(std::span<const engine::Chunk> chunks) {
+    return engine_->profile(chunks);
+}
+
+engine::CopyTime EngineBackend::time_copy() {
+    return engine_->time_copy();
+}
+
+std::uint64_t EngineBackend::step_weight_bytes() const {
+    return engine_->step_weight_bytes();
+}
+
 bool EngineBackend::warm_up() {
     return engine_->warm_up();
 }

@@ -30,6 +30,9 @@ class Backend {
     [[nodiscard]] virtual std::span<const float> step(std::span<const engine::Chunk> chunks,
                                                       std::uint32_t passes) = 0;
     [[nodiscard]] virtual std::span<const std::uint32_t> ids() const = 0;
+    [[nodiscard]] virtual engine::Profile profile(std::span<const engine::Chunk> chunks) = 0;
+    [[nodiscard]] virtual engine::CopyTime time_copy() = 0;
+    [[nodiscard]] virtual std::uint64_t step_weight_bytes() const = 0;
     /// Does some of the work that a later step would have to; false: none is left.
     virtual bool warm_up() = 0;
     /// How often warm_up() has something to do yet.
@@ -63,6 +66,9 @@ class EngineBackend final : public Backend {
     [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks,
                                               std::uint32_t passes) override;
     [[nodiscard]] std::span<const std::uint32_t> ids() const override;
+    [[nodiscard]] engine::Profile profile(std::span<const engine::Chunk> chunks) override;
+    [[nodiscard]] engine::CopyTime time_copy() override;
+    [[nodiscard]] std::uint64_t step_weight_bytes() const override;
     bool warm_up() override;
     [[nodiscard]] std::uint32_t warm_ups_left() const override;
 

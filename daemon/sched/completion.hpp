@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "engine/engine.hpp"
 #include "sched/request.hpp"
 #include "sched/snapshot.hpp"
 
@@ -80,6 +81,26 @@ struct ScoreFinished {
     Usage usage;
 };
 
+/// How far a bench is; its figures come last.
+struct BenchProgress {
+    std::uint32_t percent = 0;
+};
+
+/// What a bench measured. Times are medians, in microseconds.
+struct BenchFigures {
+    std::uint32_t context = 0;
+    std::uint32_t tokens = 0;      ///< decoded and timed
+    std::uint32_t passes = 0;      ///< tokens of a submission
+    double token_us = 0;           ///< of a decoded token
+    std::uint32_t prefill = 0;     ///< tokens
+    double prefill_us = 0;         ///< of all of them
+    std::uint64_t step_bytes = 0;  ///< weights that a decoded token reads
+    std::uint64_t copy_bytes = 0;  ///< read and written; 0: no memory to copy
+    double copy_us = 0;
+    engine::Profile profile;  ///< of a decoded token
+    bool cut_short = false;   ///< fewer samples than wanted: its time was over
+};
+
 /// From the text worker.
 struct Tokens {
     std::vector<std::uint32_t> ids;
@@ -101,8 +122,8 @@ struct ImageRevoked {
 };
 
 using Outcome = std::variant<Failure, Acknowledged, SessionState, SessionTable, Snapshot, Piece,
-                             GenerateFinished, ScoreRows, ScoreFinished, Tokens, Text, DeviceLost,
-                             ImageRevoked>;
+                             GenerateFinished, ScoreRows, ScoreFinished, BenchProgress,
+                             BenchFigures, Tokens, Text, DeviceLost, ImageRevoked>;
 
 struct Completion {
     ClientId client = 0;

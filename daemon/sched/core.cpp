@@ -49,6 +49,9 @@ void Core::client_joined(Client client) {
 }
 
 void Core::client_left(ClientId client) {
+    if (bench_ != nullptr && bench_->client() == client) {
+        bench_.reset();
+    }
     std::erase_if(works_, [&](const auto& work) { return work->client() == client; });
     std::erase_if(sessions_, [&](const auto& entry) { return entry.second.client == client; });
     clients_.erase(client);
@@ -80,10 +83,14 @@ void Core::cancel(ClientId client, RequestId request) {
             emit(client, request, work->cancelled());
         }
     }
+    if (bench_ != nullptr && bench_->client() == client && bench_->request() == request) {
+        end_bench(Failure{M4_E_CANCELLED, "the bench was cancelled", 0});
+    }
     drop_finished();
 }
 
 void Core::cancel_all() {
+    end_bench(Failure{M4_E_CANCELLED, "the bench was cancelled", 0});
     for (const auto& work : works_) {
         emit(work->client(), work->request(), work->cancelled());
     }
@@ -97,16 +104,13 @@ void Core::delivered(ClientId client, std::uint64_t bytes) {
 }
 
 bool Core::step() {
-    if (lost_ || works_.empty()) {
+    if (lost_ || (works_.empty() && bench_ == nullptr)) {
         return false;
     }
+    bool worked = true;
     try {
-        const std::vector<Share> shares = plan();
-        if (!shares.empty()) {
-            run(shares);
-        } else if (!refuse_for_pages()) {
-            return false;
-        }
+        const bool stepped = work_step();
+        worked = bench_slice() || stepped;
     } catch (const trust::RevokedError& error) {
         revoke(error.what());
     } catch (const engine::DeviceError& error) {
@@ -116,6 +120,16 @@ bool Core::step() {
         lose_engine(M4_E_INTERNAL, error.what());
     }
     drop_finished();
+    return worked;
+}
+
+/// One step of the requests. False: none of them can run now.
+bool Core::work_step() {
+    const std::vector<Share> shares = plan();
+    if (shares.empty()) {
+        return refuse_for_pages();
+    }
+    run(shares);
     return true;
 }
 
@@ -260,6 +274,7 @@ void Core::fail_all(int code, const std::string& message) {
         emit(work->client(), work->request(), *lost_);
     }
     works_.clear();
+    end_bench(*lost_);
 }
 
 void Core::lose_engine(int code, const std::string& message) {
@@ -305,6 +320,7 @@ Snapshot Core::snapshot() const {
     for (const auto& work : works_) {
         ++(work->started() ? snapshot.requests_active : snapshot.requests_queued);
     }
+    snapshot.requests_active += bench_ != nullptr ? 1 : 0;
     return snapshot;
 }
 

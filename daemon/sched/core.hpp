@@ -11,6 +11,7 @@
 
 #include "sched/backend.hpp"
 #include "sched/batch.hpp"
+#include "sched/benchmark.hpp"
 #include "sched/completion.hpp"
 #include "sched/limits.hpp"
 #include "sched/snapshot.hpp"
@@ -22,8 +23,8 @@ namespace m4::sched {
 /// advanced one step at a time. Everything happens in the caller's thread.
 ///
 /// Every submitted request ends with exactly one last outcome (Failure,
-/// Acknowledged, SessionState, SessionTable, Snapshot, GenerateFinished or
-/// ScoreFinished), unless its client leaves before.
+/// Acknowledged, SessionState, SessionTable, Snapshot, GenerateFinished,
+/// ScoreFinished or BenchFigures), unless its client leaves before.
 class Core {
    public:
     /// All must outlive it. Throws std::invalid_argument for a backend of
@@ -72,9 +73,11 @@ class Core {
     void handle(const ClientState& client, RequestId request, ReadFigures what);
     void handle(const ClientState& client, RequestId request, Generate what);
     void handle(const ClientState& client, RequestId request, Score what);
+    void handle(const ClientState& client, RequestId request, RunBench what);
 
     [[nodiscard]] Admission admit_session(const ClientState& client) const;
     [[nodiscard]] Admission admit_work(const ClientState& client) const;
+    [[nodiscard]] Admission admit_bench(const ClientState& client, const RunBench& what) const;
     [[nodiscard]] Admission check(const Generate& what) const;
     [[nodiscard]] Admission check_ids(const std::vector<std::uint32_t>& ids) const;
     /// Null after a NOT_FOUND or BUSY outcome.
@@ -93,6 +96,9 @@ class Core {
     bool refuse_for_pages();
     void add_work(std::unique_ptr<Work> work);
     void add_session(const ClientState& client, RequestId request, Session session);
+    bool work_step();
+    bool bench_slice();
+    void end_bench(Outcome outcome);
     void run(const std::vector<Share>& shares);
     [[nodiscard]] std::uint32_t passes_for(const std::vector<Share>& shares) const;
     void commit(const std::vector<Share>& shares, std::span<const engine::Chunk> chunks,
@@ -110,6 +116,7 @@ class Core {
     std::map<SessionId, Session> sessions_;
     // After sessions_: a generation lets go of its session when destroyed.
     std::vector<std::unique_ptr<Work>> works_;  ///< in order of arrival
+    std::unique_ptr<Benchmark> bench_;          ///< null: none runs
     std::vector<Completion> completions_;
     SessionId next_session_ = 1;
     std::uint64_t last_rank_ = 0;

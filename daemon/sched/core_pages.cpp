@@ -37,6 +37,12 @@ bool Core::free_pages(std::uint32_t wanted, const Work& taker) {
     if (enough()) {
         return true;
     }
+    // The bench first: it can be run again, and nobody waits for its tokens.
+    end_bench(Failure{M4_E_BUSY, "requests need the bench's room in the KV cache: try again later",
+                      retry_after_ms()});
+    if (enough()) {
+        return true;
+    }
     std::vector<Session*> idle;
     for (auto& [id, session] : sessions_) {
         if (!session.active) {

@@ -20,6 +20,10 @@ struct Limits {
     std::uint64_t unread_bytes = 128U << 10;
     /// Bytes of score rows that one step may produce for one request.
     std::uint64_t score_step_bytes = 256U << 10;
+    /// Tokens that a bench may decode, and time of the device that it may take
+    /// before it makes do with the samples it has.
+    std::uint32_t bench_tokens = 1024;
+    std::uint32_t bench_ms = 20'000;
     std::size_t stop_texts = 16;
     std::size_t stop_text_bytes = 256;
 };

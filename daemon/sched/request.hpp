@@ -72,8 +72,16 @@ struct Score {
     std::uint32_t top_n = 0;
 };
 
+/// Measure this device with this model; for root and the service's own user. 0:
+/// the default (sched/benchmark.hpp).
+struct RunBench {
+    std::uint32_t context = 0;  ///< tokens that are there when it decodes
+    std::uint32_t tokens = 0;   ///< to decode
+    std::uint32_t prefill = 0;  ///< tokens of the prompt that it computes
+};
+
 using Request =
     std::variant<CreateSession, CloneSession, AppendTokens, TruncateSession, InspectSession,
-                 CloseSession, ListSessions, ReadFigures, Generate, Score>;
+                 CloseSession, ListSessions, ReadFigures, Generate, Score, RunBench>;
 
 }  // namespace m4::sched

@@ -374,6 +374,59 @@ int m4_score_tokens(m4_client *client, const uint32_t *ids, size_t count,
 		    const struct m4_score_options *options, struct m4_score **score);
 void m4_score_free(struct m4_score *score);
 
+/* ---- measuring ----------------------------------------------------------- */
+
+struct m4_bench_options {
+	size_t size;
+	uint32_t context; /* tokens before those that are decoded; 0: 16 */
+	uint32_t tokens; /* to decode; 0: 32, at most 1024 */
+	uint32_t prefill; /* tokens of a prompt; 0: 64 */
+	/* NULL, or called as it goes on, by the thread that waits. It makes no call of this client.
+	 */
+	void (*progress)(unsigned percent, void *user);
+	void *user;
+};
+
+/* A kernel's part of one decode step, all its places in the model together. */
+struct m4_bench_kernel {
+	char name[32]; /* of its operator, or of the group of them that runs as one */
+	char operators[96]; /* what it does: "rms_norm, 3 linear, 2 rope" */
+	double time_us; /* each waiting for the one before; 0 without timestamps */
+	uint32_t dispatches;
+	uint32_t reserved0; /* 0; an array of these cannot grow by size */
+	uint64_t reserved[2];
+};
+
+/* Times are medians of samples, of one client alone. */
+struct m4_bench {
+	size_t size;
+	uint32_t context;
+	uint32_t tokens; /* decoded and timed */
+	uint32_t passes; /* tokens of one submission to the device */
+	uint32_t prefill;
+	double token_us; /* of a decoded token */
+	double prefill_us; /* of the whole prompt */
+	uint64_t step_bytes; /* weights that a decoded token reads */
+	uint64_t copy_bytes; /* read and written in copy_us; 0: there was no memory for it */
+	double copy_us;
+	uint32_t timestamps; /* 0: the device has none, so kernels have no time_us */
+	uint32_t cut_short; /* 1: fewer samples than wanted, as they took too long */
+	size_t kernel_count;
+	const struct m4_bench_kernel *kernels;
+};
+
+/*
+ * Measure what the service's device does with its model. Takes the device's
+ * time from everybody, in slices between their steps, for some 20 seconds at
+ * most: for root and the service's own user, else M4_E_PERMISSION.
+ * M4_E_BUSY (another runs; no room in the KV cache), M4_E_TOO_LARGE (over the
+ * model's context), M4_E_TIMEOUT, M4_E_VERSION (the service is older than this
+ * call). Free with m4_bench_free().
+ */
+int m4_bench_run(m4_client *client, const struct m4_bench_options *options,
+		 struct m4_bench **bench);
+void m4_bench_free(struct m4_bench *bench);
+
 #ifdef __cplusplus
 } /* extern "C" */
 

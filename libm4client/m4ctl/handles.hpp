@@ -55,6 +55,7 @@ using Client = std::unique_ptr<m4_client, Closer<m4_client_close>>;
 using Session = std::unique_ptr<m4_session, Closer<m4_session_close>>;
 using Stream = std::unique_ptr<m4_stream, Closer<m4_stream_close>>;
 using Score = std::unique_ptr<m4_score, Closer<m4_score_free>>;
+using BenchResult = std::unique_ptr<m4_bench, Closer<m4_bench_free>>;
 template <typename T>
 using Array = std::unique_ptr<T[], Closer<m4_free>>;
 

@@ -16,7 +16,7 @@ _m4ctl() {
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return
 		;;
-	--timeout | --name | --raise | --max-tokens | --seed | --temperature | --top-k | --top-p | --stop | --ids | --top)
+	--timeout | --name | --raise | --max-tokens | --seed | --temperature | --top-k | --top-p | --stop | --ids | --top | --context | --tokens | --prefill)
 		return
 		;;
 	esac
@@ -25,7 +25,7 @@ _m4ctl() {
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		case $word in
-		--socket | --timeout | --name | --store | --sysfs) ((i++)) ;;
+		--socket | --timeout | --name | --store | --sysfs | --context | --tokens | --prefill) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -39,10 +39,11 @@ _m4ctl() {
 
 	local words
 	case $command in
-	'') words="status ps run score tokenize detokenize firmware doctor $global --version" ;;
+	'') words="status ps run score tokenize detokenize firmware doctor bench $global --version" ;;
 	run) words="--greedy --max-tokens --seed --temperature --top-k --top-p --stop --ignore-eos --stats $global" ;;
 	score) words="--ids --top $global" ;;
 	doctor) words="--warm $global" ;;
+	bench) words="--context --tokens --prefill $global" ;;
 	tokenize) words="--no-special $global" ;;
 	firmware)
 		local place='--name --store --sysfs'

@@ -22,7 +22,8 @@ constexpr std::size_t kMaxGivenUp = 1024;
 /// More answers follow this one.
 bool is_partial(const wire::Frame& frame) {
     return frame.body_type() == wire::Body::GenerateChunk ||
-           frame.body_type() == wire::Body::ScoreChunk;
+           frame.body_type() == wire::Body::ScoreChunk ||
+           frame.body_type() == wire::Body::BenchProgress;
 }
 
 }  // namespace

@@ -27,6 +27,9 @@ LAYOUT(m4_event, 48);
 LAYOUT(m4_usage, 48);
 LAYOUT(m4_score_options, 16);
 LAYOUT(m4_score, 48);
+LAYOUT(m4_bench_options, 40);
+LAYOUT(m4_bench_kernel, 160);
+LAYOUT(m4_bench, 88);
 #endif
 
 int use(m4_client *client);

@@ -392,6 +392,73 @@ TEST_CASE("a service that is too old for clones is not asked for one") {
     CHECK(ask_status(client) == 0);
 }
 
+TEST_CASE("a bench tells how far it is, then its figures") {
+    FakeService service(
+        [](Conversation& talk) {
+            (void)talk.expect<wire::Hello>();
+            talk.send(talk.id, [](protocol::Encoder& e) {
+                return wire::CreateHelloReplyDirect(e.builder(), protocol::kVersionMajor, 3, 0,
+                                                    "0.1.0");
+            });
+            const auto& asked = talk.expect<wire::BenchRequest>();
+            CHECK(asked.context() == 48);
+            CHECK(asked.tokens() == 0);
+            CHECK(asked.prefill() == 7);
+            talk.send_sample(talk.id, wire::Body::BenchProgress);
+            talk.send_sample(talk.id, wire::Body::BenchProgress);
+            talk.send_sample(talk.id, wire::Body::BenchReply);
+            (void)talk.expect<wire::BenchRequest>();
+            talk.send_sample(talk.id, wire::Body::BenchProgress);
+            talk.send_error(talk.id, M4_E_PERMISSION, "not you");
+            (void)talk.expect<wire::BenchRequest>();
+            talk.send(talk.id, [](protocol::Encoder& e) {
+                return wire::CreateBenchReply(e.builder(), 16, 32);  // no times
+            });
+        },
+        false);
+    const ClientHandle client = connect_to(service);
+    m4_bench_options options = M4_INIT(m4_bench_options);
+    options.context = 48;
+    options.prefill = 7;
+    std::vector<unsigned> told;
+    options.user = &told;
+    options.progress = [](unsigned percent, void* user) {
+        static_cast<std::vector<unsigned>*>(user)->push_back(percent);
+    };
+    CHECK(m4_bench_run(client.get(), &options, nullptr) == M4_E_INVALID);
+    CHECK(m4_bench_run(nullptr, &options, nullptr) == M4_E_INVALID);
+    m4_bench* bench = nullptr;
+    REQUIRE(m4_bench_run(client.get(), &options, &bench) == 0);
+    CHECK(told == std::vector<unsigned>{42, 42});
+    CHECK(bench->context == 16);
+    CHECK(bench->passes == 4);
+    CHECK(bench->token_us == 500);
+    CHECK(bench->step_bytes == 1'000'000);
+    CHECK(bench->timestamps == 1);
+    REQUIRE(bench->kernel_count == 2);
+    CHECK(std::string(bench->kernels[0].name) == "gated");
+    CHECK(std::string(bench->kernels[0].operators) == "rms_norm, 2 linear");
+    CHECK(bench->kernels[0].dispatches == 6);
+    CHECK(bench->kernels[1].time_us == 100);
+    m4_bench_free(bench);
+    m4_bench_free(nullptr);
+    bench = nullptr;
+    CHECK(m4_bench_run(client.get(), nullptr, &bench) == M4_E_PERMISSION);
+    CHECK(error_text(client.get()) == "not you");
+    CHECK(m4_bench_run(client.get(), nullptr, &bench) == M4_E_PROTOCOL);
+    CHECK(bench == nullptr);
+    service.join();
+}
+
+TEST_CASE("a service that is too old for a bench is not asked for one") {
+    FakeService service([](Conversation& talk) { serve_status(talk); });
+    const ClientHandle client = connect_to(service);
+    m4_bench* bench = nullptr;
+    CHECK(m4_bench_run(client.get(), nullptr, &bench) == M4_E_VERSION);
+    CHECK(error_text(client.get()) == "m4_bench_run needs protocol 1.3, the service speaks 1.0");
+    CHECK(ask_status(client) == 0);
+}
+
 TEST_CASE("a refused request tells code, words and when to retry") {
     FakeService service([](Conversation& talk) {
         (void)talk.expect<wire::SessionCreateRequest>();

@@ -192,6 +192,18 @@ bool FakeBackend::warm_up() {
     return false;
 }
 
+engine::Profile FakeBackend::profile(std::span<const engine::Chunk> chunks) {
+    (void)step(chunks, 1);
+    return {true, {{"fake", "2 fake", 2, 3.5}}};
+}
+
+engine::CopyTime FakeBackend::time_copy() {
+    if (lost_) {
+        throw engine::DeviceError("the fake device is lost");
+    }
+    return {1000, 2.0};
+}
+
 std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks,
                                          std::uint32_t passes) {
     if (options_.gate) {

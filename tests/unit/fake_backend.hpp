@@ -116,6 +116,10 @@ class FakeBackend final : public sched::Backend {
                                               std::uint32_t passes) override;
     [[nodiscard]] std::uint32_t most_passes() const override { return options_.passes; }
     [[nodiscard]] std::span<const std::uint32_t> ids() const override { return ids_; }
+    /// A step, of one kernel.
+    [[nodiscard]] engine::Profile profile(std::span<const engine::Chunk> chunks) override;
+    [[nodiscard]] engine::CopyTime time_copy() override;
+    [[nodiscard]] std::uint64_t step_weight_bytes() const override { return 500; }
     bool warm_up() override;
     [[nodiscard]] std::uint32_t warm_ups_left() const override { return options_.warm_ups; }
 

@@ -18,6 +18,8 @@ class Sum {
     void add(T value) {
         if constexpr (std::is_same_v<T, float>) {
             mix(std::bit_cast<std::uint32_t>(value));
+        } else if constexpr (std::is_same_v<T, double>) {
+            mix(std::bit_cast<std::uint64_t>(value));
         } else {
             mix(static_cast<std::uint64_t>(value));
         }
@@ -88,6 +90,15 @@ void add_sessions(Sum& sum, const wire::SessionListReply& list) {
     }
 }
 
+void add_bench(Sum& sum, const wire::BenchReply& b) {
+    sum.all(b.context(), b.tokens(), b.passes(), b.prefill(), b.token_us(), b.prefill_us(),
+            b.step_bytes(), b.copy_bytes(), b.copy_us(), b.timestamps(), b.cut_short());
+    for (flatbuffers::uoffset_t i = 0; b.kernels() != nullptr && i < b.kernels()->size(); ++i) {
+        const auto* kernel = b.kernels()->Get(i);
+        sum.all(kernel->name(), kernel->operators(), kernel->dispatches(), kernel->time_us());
+    }
+}
+
 void add_request(Sum& sum, const wire::Frame& frame) {
     if (const auto* hello = frame.body_as_Hello()) {
         sum.all(hello->version_major(), hello->version_minor(), hello->features(),
@@ -114,6 +125,8 @@ void add_request(Sum& sum, const wire::Frame& frame) {
                 generate->ignore_eos());
     } else if (const auto* score = frame.body_as_ScoreRequest()) {
         sum.all(score->ids(), score->top_n());
+    } else if (const auto* bench = frame.body_as_BenchRequest()) {
+        sum.all(bench->context(), bench->tokens(), bench->prefill());
     } else if (const auto* cancel = frame.body_as_CancelRequest()) {
         sum.add(cancel->target());
     }
@@ -144,6 +157,10 @@ void add_reply(Sum& sum, const wire::Frame& frame) {
                 score->top_offset());
     } else if (const auto* score_done = frame.body_as_ScoreDone()) {
         sum.add(score_done->usage());
+    } else if (const auto* progress = frame.body_as_BenchProgress()) {
+        sum.add(progress->percent());
+    } else if (const auto* bench = frame.body_as_BenchReply()) {
+        add_bench(sum, *bench);
     } else if (const auto* error = frame.body_as_ErrorReply()) {
         sum.all(error->code(), error->message(), error->retry_after_ms());
     }
@@ -202,6 +219,8 @@ std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_requests() {
         {Body::ScoreRequest, sample([](Encoder& e) {
              return wire::CreateScoreRequest(e.builder(), e.put_ids(kIds), 5);
          })},
+        {Body::BenchRequest,
+         sample([](Encoder& e) { return wire::CreateBenchRequest(e.builder(), 16, 32, 64); })},
         {Body::CancelRequest,
          sample([](Encoder& e) { return wire::CreateCancelRequest(e.builder(), 41); })},
     };
@@ -250,6 +269,15 @@ std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_replies() {
          })},
         {Body::ScoreDone,
          sample([usage](Encoder& e) { return wire::CreateScoreDone(e.builder(), usage(e)); })},
+        {Body::BenchProgress,
+         sample([](Encoder& e) { return wire::CreateBenchProgress(e.builder(), 42); })},
+        {Body::BenchReply, sample([](Encoder& e) {
+             const std::vector<flatbuffers::Offset<wire::BenchKernel>> kernels{
+                 wire::CreateBenchKernelDirect(e.builder(), "gated", "rms_norm, 2 linear", 6, 300),
+                 wire::CreateBenchKernelDirect(e.builder(), "argmax", "argmax", 1, 100)};
+             return wire::CreateBenchReplyDirect(e.builder(), 16, 32, 4, 64, 500, 8000, 1000000,
+                                                 4000000, 1000, &kernels, true, false);
+         })},
         {Body::OkReply, sample([](Encoder& e) { return wire::CreateOkReply(e.builder()); })},
         {Body::ErrorReply, sample([](Encoder& e) {
              return wire::CreateErrorReplyDirect(e.builder(), -10, "no room", 250);
