@@ -15,8 +15,8 @@ constexpr std::uint64_t kMaxPoolMib = 1U << 20;
 constexpr std::uint32_t kMaxStepRows = 4096;
 constexpr std::uint32_t kMaxDrainSeconds = 24 * 3600;
 
-const std::map<std::string, engine::KvType> kKvTypes = {{"f16", engine::KvType::f16},
-                                                        {"f32", engine::KvType::f32}};
+const std::map<std::string, engine::KvType> kKvTypes = {
+    {"f16", engine::KvType::f16}, {"q8", engine::KvType::q8}, {"f32", engine::KvType::f32}};
 const std::map<std::string, observe::Level> kLevels = {{"error", observe::Level::error},
                                                        {"warning", observe::Level::warning},
                                                        {"info", observe::Level::info},
@@ -48,7 +48,8 @@ std::optional<Config> parse_arguments(int argc, char** argv, int* exit_code) {
                    "listen here, unless the service manager passes a socket")
         ->type_name("PATH")
         ->capture_default_str();
-    app.add_option("--kv-cache", config.engine.kv_type, "element type of the KV cache: f16 or f32")
+    app.add_option("--kv-cache", config.engine.kv_type,
+                   "element type of the KV cache: f16, q8 or f32")
         ->transform(CLI::Transformer(kKvTypes).description(""))
         ->type_name("TYPE")
         ->default_str("f16");

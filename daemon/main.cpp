@@ -86,7 +86,7 @@ ipc::ServiceInfo describe(const Config& config, const lifecycle::OpenedImage& op
     ipc::ServiceInfo info;
     info.server_version = M4_VERSION;
     info.device = engine.report();
-    info.kv_cache_type = config.engine.kv_type == engine::KvType::f16 ? "f16" : "f32";
+    info.kv_cache_type = engine::name_of(config.engine.kv_type);
     info.model_name = image.name();
     info.model_version = image.version();
     info.architecture = part.architecture;

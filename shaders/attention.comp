@@ -6,9 +6,10 @@
 // parts are merged once at the end, so the loop touches no shared memory.
 //
 // M4_NEEDS_SUBGROUP8: the eight lanes of a subgroup take eight positions at a
-// time, each the score of one; then each takes an eighth of the head's width
-// for the values of all eight, the weights passed around by shuffles. A lane
-// keeps an eighth of the output, and the maximum is renewed once for eight
+// time, each the score of one; then each takes a unit of the head's width for
+// the values of all eight, the weights passed around by shuffles; of a head of
+// fewer units than lanes, of every second position, every fourth or its own. A
+// lane keeps its units of the output, and the maximum is renewed once for eight
 // positions. SPLIT is 8.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -44,8 +45,9 @@ layout(set = 0, binding = 1, std430) writeonly buffer ValueFloats {
     float value_floats[];
 };
 
-const uint HEAD_UNITS = (HEAD_DIM + UNIT_ELEMENTS - 1u) / UNIT_ELEMENTS;
-const uint VECS = HEAD_UNITS * UNIT_VECS;
+const uint ELEMENT_UNITS = (HEAD_DIM + UNIT_ELEMENTS - 1u) / UNIT_ELEMENTS;
+const uint HEAD_UNITS = ELEMENT_UNITS + KV_SCALE_UNITS(ELEMENT_UNITS);
+const uint VECS = ELEMENT_UNITS * UNIT_VECS;
 const bool ALIGNED = HEAD_DIM % 4u == 0u;
 const uint ROUND = 8;  // vec4s merged at once
 const float LOWEST = -3.0e38;
@@ -77,26 +79,80 @@ void store_padding(uint t, uint head) {
     }
 }
 
+#if M4_DTYPE_Q8
+vec4 element_vec(uvec4 unit, uint index) { return fixed_point(unit, index); }
+#else
+vec4 element_vec(uvec4 unit, uint index) { return unit_vec(unit, index); }
+#endif
+
+#if M4_DTYPE_Q8
+const uint SCALE_UNITS = KV_SCALE_UNITS(ELEMENT_UNITS);
+
+/// The scales of the head at `row`.
+void load_scales(uint row, out vec4 scales[SCALE_UNITS]) {
+    [[unroll]] for (uint s = 0u; s < SCALE_UNITS; ++s) {
+        scales[s] = uintBitsToFloat(LOAD_KV(row + ELEMENT_UNITS + s));
+    }
+}
+
+/// That of a unit.
+float scale_of(vec4 scales[SCALE_UNITS], uint unit) {
+    return scales[unit / KV_SCALED_UNITS][unit % KV_SCALED_UNITS / KV_BLOCK_UNITS];
+}
+#endif
+
 /// q times the key at `key`.
 float score_of(vec4 q[VECS], uint key) {
+#if M4_DTYPE_Q8
+    vec4 scales[SCALE_UNITS];
+    load_scales(key, scales);
+    float score = 0.0;
+#endif
     vec4 products = vec4(0.0);
-    [[unroll]] for (uint u = 0u; u < HEAD_UNITS; ++u) {
+    [[unroll]] for (uint u = 0u; u < ELEMENT_UNITS; ++u) {
         const uvec4 k = LOAD_KV(key + u);
         [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
-            products += unit_vec(k, v) * q[u * UNIT_VECS + v];
+            products += element_vec(k, v) * q[u * UNIT_VECS + v];
         }
+#if M4_DTYPE_Q8
+        if (u % KV_BLOCK_UNITS == KV_BLOCK_UNITS - 1u || u == ELEMENT_UNITS - 1u) {
+            score += dot(products, vec4(1.0)) * scale_of(scales, u);
+            products = vec4(0.0);
+        }
+#endif
     }
+#if M4_DTYPE_Q8
+    return score;
+#else
     return dot(products, vec4(1.0));
+#endif
 }
 
 #if M4_NEEDS_SUBGROUP8
 const uint LANES = 8;
-const uint LANE_UNITS = (HEAD_UNITS + LANES - 1u) / LANES;  // of a head, a lane
+const uint LANE_UNITS = (ELEMENT_UNITS + LANES - 1u) / LANES;  // of a head, a lane
+// Lanes that share a position's values; the others take further positions.
+const uint ROW_LANES = ELEMENT_UNITS > 4u ? 8u : ELEMENT_UNITS > 2u ? 4u : ELEMENT_UNITS;
+const uint ROWS_AT_ONCE = LANES / ROW_LANES;
+
+#if M4_DTYPE_Q8
+/// What lane `from` has for the block of this lane's unit.
+float passed(vec4 factors, uint from) {
+    const uint block = gl_SubgroupInvocationID % ROW_LANES / KV_BLOCK_UNITS;
+    float own = subgroupShuffle(factors.x, from);
+    [[unroll]] for (uint k = 1u; k * KV_BLOCK_UNITS < ROW_LANES; ++k) {
+        const float other = subgroupShuffle(factors[k], from);
+        own = block == k ? other : own;
+    }
+    return own;
+}
+#endif
 
 /// The whole of one (row, head) pair, by one subgroup.
 void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uint t, uint head,
             bool stored) {
     const uint lane = gl_SubgroupInvocationID;
+    const uint first_unit = lane % ROW_LANES;
     vec4 sum[LANE_UNITS * UNIT_VECS];
     [[unroll]] for (uint i = 0u; i < LANE_UNITS * UNIT_VECS; ++i) {
         sum[i] = vec4(0.0);
@@ -121,15 +177,31 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
         [[unroll]] for (uint i = 0u; i < LANE_UNITS * UNIT_VECS; ++i) {
             sum[i] *= keep;
         }
-        [[unroll]] for (uint j = 0u; j < LANES; ++j) {
-            const float of_j = subgroupShuffle(weight, j);
-            const uint row = values + start + min(j, last) * HEAD_UNITS;
+#if M4_DTYPE_Q8
+        vec4 scales[SCALE_UNITS];
+        load_scales(values + start + min(lane, last) * HEAD_UNITS, scales);
+#else
+        const float factor = weight;
+#endif
+        [[unroll]] for (uint j = 0u; j < ROW_LANES; ++j) {
+            const uint from = j * ROWS_AT_ONCE + lane / ROW_LANES;
+            const uint row = values + start + min(from, last) * HEAD_UNITS;
             [[unroll]] for (uint u = 0u; u < LANE_UNITS; ++u) {
-                const uvec4 unit = LOAD_KV(row + min(lane + u * LANES, HEAD_UNITS - 1u));
+                const uvec4 unit = LOAD_KV(row + min(first_unit + u * LANES, ELEMENT_UNITS - 1u));
+#if M4_DTYPE_Q8
+                const float of_row = passed(scales[u] * weight, from);
+#else
+                const float of_row = subgroupShuffle(factor, from);
+#endif
                 [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
-                    sum[u * UNIT_VECS + v] += unit_vec(unit, v) * of_j;
+                    sum[u * UNIT_VECS + v] += element_vec(unit, v) * of_row;
                 }
             }
+        }
+    }
+    [[unroll]] for (uint step = ROW_LANES; step < LANES; step *= 2u) {
+        [[unroll]] for (uint i = 0u; i < LANE_UNITS * UNIT_VECS; ++i) {
+            sum[i] += subgroupShuffleXor(sum[i], step);
         }
     }
     weight_sum += subgroupShuffleXor(weight_sum, 1u);
@@ -141,7 +213,7 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
     [[unroll]] for (uint u = 0u; u < LANE_UNITS; ++u) {
         [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
             const uint element = (lane + u * LANES) * UNIT_ELEMENTS + v * 4u;
-            if (element < HEAD_DIM) {
+            if (lane < ROW_LANES && element < HEAD_DIM) {
                 store(t, head, element, sum[u * UNIT_VECS + v] / weight_sum);
             }
         }
@@ -173,11 +245,21 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
             const float weight = exp(score - higher);
             highest = higher;
             weight_sum = weight_sum * keep + weight;
-            [[unroll]] for (uint u = 0u; u < HEAD_UNITS; ++u) {
-                const uvec4 stored = LOAD_KV(values + page + at * HEAD_UNITS + u);
+            const uint row = values + page + at * HEAD_UNITS;
+#if M4_DTYPE_Q8
+            vec4 scales[SCALE_UNITS];
+            load_scales(row, scales);
+#endif
+            [[unroll]] for (uint u = 0u; u < ELEMENT_UNITS; ++u) {
+                const uvec4 stored = LOAD_KV(row + u);
+#if M4_DTYPE_Q8
+                const float factor = weight * scale_of(scales, u);
+#else
+                const float factor = weight;
+#endif
                 [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
                     const uint i = u * UNIT_VECS + v;
-                    sum[i] = sum[i] * keep + unit_vec(stored, v) * weight;
+                    sum[i] = sum[i] * keep + element_vec(stored, v) * factor;
                 }
             }
         }

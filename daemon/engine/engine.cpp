@@ -69,7 +69,7 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
       pipelines(device, options.cache_dir),
       weights(device, mapped.payload(), image.tensors(), used_tensors(program),
               {.export_window = options.export_window}),
-      kv_dtype(options.kv_type == KvType::f16 ? shaders::Dtype::f16_ : shaders::Dtype::f32_),
+      kv_dtype(dtype_of(options.kv_type)),
       kv(kv_shape(program, kv_dtype)),
       pool(make_pool(device, options, kv.position_units)),
       words(ops::StepWords::for_rows(max_rows,
@@ -115,6 +115,18 @@ Engine::~Engine() = default;
 
 const DeviceReport& Engine::report() const {
     return impl_->report;
+}
+
+std::string_view name_of(KvType type) {
+    switch (type) {
+        case KvType::f32:
+            return "f32";
+        case KvType::q8:
+            return "q8";
+        case KvType::f16:
+            break;
+    }
+    return "f16";
 }
 
 std::string device_usage() {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lib/image.hpp"
@@ -19,7 +20,9 @@ namespace m4::engine {
 /// sentence for people.
 using DeviceError = vk::DeviceError;
 
-enum class KvType : std::uint8_t { f16, f32 };
+/// q8: 8 bits an element and a scale for 32 of them (shaders/include/kv.glsl).
+enum class KvType : std::uint8_t { f16, f32, q8 };
+[[nodiscard]] std::string_view name_of(KvType type);
 
 struct Options {
     /// Which Vulkan device: empty = the best (discrete, integrated, virtual,

@@ -251,12 +251,23 @@ std::vector<std::uint32_t> used_tensors(const firmware::Program& program) {
     return {used.begin(), used.end()};
 }
 
+shaders::Dtype dtype_of(KvType type) {
+    switch (type) {
+        case KvType::f32:
+            return shaders::Dtype::f32_;
+        case KvType::q8:
+            return shaders::Dtype::q8_;
+        case KvType::f16:
+            break;
+    }
+    return shaders::Dtype::f16_;
+}
+
 KvShape kv_shape(const firmware::Program& program, shaders::Dtype kv_dtype) {
     KvShape shape;
     std::uint64_t units = 0;
     for (const firmware::State& state : program.states) {
-        const std::uint64_t head_units =
-            ops::divide_up(state.head_dim, ops::unit_elements(kv_dtype));
+        const std::uint64_t head_units = ops::kv_head_units(kv_dtype, state.head_dim);
         shape.states.push_back({static_cast<std::uint32_t>(units), state.kv_heads, state.head_dim});
         units += std::uint64_t{2} * state.kv_heads * head_units;  // keys and values
         if (units > kMostPositionUnits) {

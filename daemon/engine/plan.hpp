@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine.hpp"
 #include "lib/image.hpp"
 #include "lib/program.hpp"
 #include "ops/operator.hpp"
@@ -17,6 +18,8 @@ namespace m4::engine {
 
 /// Tensors of the image that a program reads, ascending.
 [[nodiscard]] std::vector<std::uint32_t> used_tensors(const firmware::Program& program);
+
+[[nodiscard]] shaders::Dtype dtype_of(KvType type);
 
 /// Units that one position takes in each layer's cache, and in all.
 struct KvShape {

@@ -91,8 +91,7 @@ void Engine::Impl::record_copies(std::span<const PageCopy> copies) const {
     // A page has a piece in each head's keys and values of each layer (kv.glsl).
     std::vector<hpp::BufferCopy> pieces;
     for (const ops::StatePlace& state : kv.states) {
-        const std::uint64_t head_units =
-            ops::divide_up(state.head_dim, ops::unit_elements(kv_dtype));
+        const std::uint64_t head_units = ops::kv_head_units(kv_dtype, state.head_dim);
         const std::uint64_t piece = head_units * pool.page_positions() * ops::kUnitBytes;
         for (std::uint32_t half = 0; half < 2 * state.kv_heads; ++half) {
             const std::uint64_t first = plan->context.pool_positions *

@@ -13,7 +13,7 @@ namespace m4::ipc {
 struct ServiceInfo {
     std::string server_version;
     engine::DeviceReport device;
-    std::string kv_cache_type;  ///< "f16" or "f32"
+    std::string kv_cache_type;  ///< "f16", "q8" or "f32"
     std::uint64_t start_to_ready_ms = 0;
 
     std::string model_name;

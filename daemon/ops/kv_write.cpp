@@ -13,7 +13,8 @@ class KvWrite final : public Operator {
           k_(places.inputs[1].value),
           v_(places.inputs[2].value),
           positions_(places.inputs[3].value),
-          head_units_(divide_up(state_.head_dim, unit_elements(context.kv_dtype))) {
+          head_units_(kv_head_units(context.kv_dtype, state_.head_dim)),
+          head_lanes_(context.kv_dtype == shaders::Dtype::q8_ ? 2 : head_units_) {
         kernel_ = context.pipelines.get(
             shaders::find_variant(firmware::OpCode::kv_write, context.kv_dtype,
                                   kv_access_of(context)),
@@ -27,7 +28,7 @@ class KvWrite final : public Operator {
             .push = {k_.unit, v_.unit, k_.stride, rows, positions_.word, context_.words.kv_tables,
                      state_.layer_units, context_.pool_positions, state_.kv_heads, state_.head_dim,
                      head_units_}};
-        push_lanes(context_, std::uint64_t{rows} * state_.kv_heads * head_units_,
+        push_lanes(context_, std::uint64_t{rows} * state_.kv_heads * head_lanes_,
                    context_.tuning.elementwise_lanes, dispatch, out);
     }
 
@@ -38,6 +39,7 @@ class KvWrite final : public Operator {
     ValuePlace v_;
     ValuePlace positions_;
     std::uint32_t head_units_;
+    std::uint32_t head_lanes_;  // keys and values
     vk::Kernel* kernel_ = nullptr;
 };
 

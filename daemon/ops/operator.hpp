@@ -161,6 +161,16 @@ void record(const hpp::raii::CommandBuffer& commands, hpp::PipelineLayout layout
 [[nodiscard]] constexpr std::uint32_t unit_elements(shaders::Dtype dtype) {
     return dtype == shaders::Dtype::f16_ ? 8 : 4;
 }
+/// Units of a head's keys, or of its values, in the KV pool (kv.glsl).
+[[nodiscard]] constexpr std::uint32_t kv_head_units(shaders::Dtype dtype, std::uint32_t head_dim) {
+    if (dtype != shaders::Dtype::q8_) {
+        return divide_up(head_dim, unit_elements(dtype));
+    }
+    constexpr std::uint32_t kElements = 16;
+    constexpr std::uint32_t kScaledUnits = 8;  // whose scales fill a unit
+    const std::uint32_t units = divide_up(head_dim, kElements);
+    return units + divide_up(units, kScaledUnits);
+}
 /// A ROWS16 matrix as kernels walk it: whole blocks of 32 columns, then units.
 struct BlockShape {
     std::uint32_t group_units = 0;  ///< of 16 rows

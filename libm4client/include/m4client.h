@@ -170,7 +170,7 @@ struct m4_status {
 	char driver_name[64];
 	char driver_info[128];
 	char weights_import[24]; /* "dma_buf", "host_pointer" or "staging" */
-	char kv_cache_type[8]; /* "f16" or "f32" */
+	char kv_cache_type[8]; /* "f16", "q8" or "f32" */
 	uint64_t weight_bytes; /* mapped */
 	uint64_t copied_bytes; /* of these, copied to reach the device */
 	uint64_t kv_pool_bytes;

@@ -11,6 +11,20 @@
 // never read, so what a page held before does not matter.
 #include "unit.glsl"
 
+// Q8: behind a head's units of 16 elements lie its scales, F32, one for a block
+// of 32 elements and four to a unit. Byte v of word c is element 4 v + c, and
+// the bytes below it in its word are its fraction, so that a word shifted until
+// the byte is on top is the element as it stands, with nothing to be masked:
+// times 2^24, by which the scales are smaller. kv_write rounds accordingly.
+#if M4_DTYPE_Q8
+const uint KV_BLOCK_UNITS = 2;   // that share a scale
+const uint KV_SCALED_UNITS = 8;  // whose scales fill a unit
+#define KV_SCALE_UNITS(units) ((units + KV_SCALED_UNITS - 1u) / KV_SCALED_UNITS)
+vec4 fixed_point(uvec4 unit, uint index) { return vec4(ivec4(unit << (24u - 8u * index))); }
+#else
+#define KV_SCALE_UNITS(units) 0u
+#endif
+
 #if M4_ACCESS_TEXEL
 #if M4_KV_WRITE
 layout(set = 0, binding = 4, rgba32ui) uniform writeonly uimageBuffer kv_image;

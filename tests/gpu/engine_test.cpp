@@ -27,6 +27,8 @@ using engine::Options;
 
 using Tokens = std::vector<std::uint32_t>;
 
+constexpr double kQ8Tolerance = 1e-1;
+
 Options test_options(KvType kv_type = KvType::f32) {
     Options options;
     options.device = test_device();
@@ -234,6 +236,24 @@ TEST_CASE("engine: an F16 cache stays close") {
     CHECK(largest_difference(fixture.run(tokens, 1), expected) < 2e-2);
 }
 
+TEST_CASE("engine: a Q8 cache stays close, and prefill to decode") {
+    M4_NEEDS_DEVICE();
+    for (const std::uint32_t head_dim : {16U, 20U, 64U}) {
+        CAPTURE(head_dim);
+        Fixture fixture{TinyDims{.head_dim = head_dim}, test_options(KvType::q8)};
+        const Tokens tokens = fixture.random_tokens(45);
+        const auto expected = reference_logits(fixture.model(), tokens);
+        const auto prefilled = fixture.run(tokens, 32);
+        const auto decoded = fixture.run(tokens, 1);
+        MESSAGE("heads of ", head_dim, ": logits differ by at most ",
+                largest_difference(prefilled, expected), ", decoded from prefilled by ",
+                largest_difference(decoded, prefilled));
+        CHECK(largest_difference(prefilled, expected) < kQ8Tolerance);
+        CHECK(largest_difference(decoded, expected) < kQ8Tolerance);
+        CHECK(largest_difference(decoded, prefilled) < 1e-2);
+    }
+}
+
 TEST_CASE("engine: several sequences in a step are as each alone") {
     M4_NEEDS_DEVICE();
     Fixture fixture{TinyDims{}};
@@ -334,10 +354,12 @@ TEST_CASE("engine: pages come with tokens, are freed, and old content is never s
 
 TEST_CASE("engine: clones go on as the original, each its own way") {
     M4_NEEDS_DEVICE();
-    for (const KvType kv_type : {KvType::f32, KvType::f16}) {
+    for (const KvType kv_type : {KvType::f32, KvType::f16, KvType::q8}) {
         Fixture fixture{TinyDims{}, test_options(kv_type)};
         Engine& engine = fixture.engine();
-        const double tolerance = kv_type == KvType::f32 ? 1e-3 : 2e-2;
+        const double tolerance = kv_type == KvType::f32   ? 1e-3
+                                 : kv_type == KvType::f16 ? 2e-2
+                                                          : kQ8Tolerance;
         const Tokens prompt = fixture.random_tokens(13);
         const auto original = engine.create_sequence(64);
         const Chunk start{original.get(), prompt, Logits::none};

@@ -143,7 +143,8 @@ Matrix as_stored(Matrix matrix, m4_dtype dtype) {
 
 std::string Setup::name() const {
     return std::string(storage ? "storage" : "texel") + (gpu_tuning ? ", gpu tuning" : "") +
-           (address ? ", address" : "") + (f16_kv ? ", f16 kv" : "") + (staging ? ", staging" : "");
+           (address ? ", address" : "") + ", " + std::string(engine::name_of(kv_type)) + " kv" +
+           (staging ? ", staging" : "");
 }
 
 std::vector<Setup> all_setups() {
@@ -223,7 +224,7 @@ void OpBench::Impl::build_weights() {
 void OpBench::Impl::build() {
     build_weights();
     vk::Device& device = shared().device;
-    const auto kv_dtype = setup.f16_kv ? shaders::Dtype::f16_ : shaders::Dtype::f32_;
+    const auto kv_dtype = engine::dtype_of(setup.kv_type);
     kv = engine::kv_shape(program, kv_dtype);
     const auto step_words = ops::StepWords::for_rows(max_rows, kTablePages);
     layout = engine::lay_out_values(program, step_words, max_rows);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/engine.hpp"
 #include "lib/program.hpp"
 
 namespace m4::test {
@@ -34,7 +35,7 @@ struct Setup {
     bool storage = false;     ///< storage buffers instead of texel buffers
     bool gpu_tuning = false;  ///< workgroups as on a GPU, else as on this device
     bool address = false;     ///< weights of linear by device address
-    bool f16_kv = false;
+    engine::KvType kv_type = engine::KvType::f32;
     bool staging = false;            ///< weights copied instead of imported
     std::uint64_t window_bytes = 0;  ///< of weights; 0: as the device allows
     std::uint64_t slice_bytes = 0;   ///< that a kernel binds of them; likewise

@@ -113,6 +113,17 @@ double logprob_difference(const std::vector<float>& a, const std::vector<float>&
     return largest;
 }
 
+/// Of the tokens that came, by the logits before each.
+double mean_logprob(const std::vector<float>& logits, const std::vector<std::uint32_t>& ids,
+                    std::size_t vocabulary) {
+    double sum = 0;
+    for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
+        const auto row = std::span(logits).subspan(i * vocabulary, vocabulary);
+        sum += static_cast<double>(engine::token_logprob(row, ids[i + 1]));
+    }
+    return sum / static_cast<double>(ids.size() - 1);
+}
+
 void check_logprobs(const Golden& golden, Model& model, std::size_t chunk, double bound) {
     for (const auto& [name, story] : golden.stories.items()) {
         CAPTURE(name);
@@ -148,6 +159,29 @@ TEST_CASE("stories260K: log-probabilities with an F16 cache") {
     const Golden golden(data);
     Model model(golden.folder / "stories260K.f32.gguf", M4_DTYPE_F32, KvType::f16);
     check_logprobs(golden, model, 64, 5e-2);
+}
+
+TEST_CASE("stories260K: log-probabilities with a Q8 cache") {
+    const std::string data = shared_data();
+    if (data.empty()) {
+        M4_SKIP("no reference data folder");
+    }
+    M4_NEEDS_DEVICE();
+    const Golden golden(data);
+    Model model(golden.folder / "stories260K.f32.gguf", M4_DTYPE_F32, KvType::q8);
+    // Of the tokens that no one expects, too.
+    check_logprobs(golden, model, 64, 2.5);
+    const std::uint32_t vocabulary = model.engine().vocabulary();
+    for (const auto& [name, story] : golden.stories.items()) {
+        CAPTURE(name);
+        const auto ids = story.at("ids").get<std::vector<std::uint32_t>>();
+        const double expected = mean_logprob(golden.logits_of(name), ids, vocabulary);
+        for (const std::size_t chunk : {64U, 1U}) {
+            const double mean = mean_logprob(model.run(ids, chunk), ids, vocabulary);
+            MESSAGE("stories260K ", name, ": mean log-probability ", mean, ", not ", expected);
+            CHECK(std::abs(mean - expected) < 2e-2);
+        }
+    }
 }
 
 TEST_CASE("stories260K: greedy decoding gives the golden ids") {
