@@ -22,6 +22,7 @@
 layout(constant_id = 1) const uint SPLIT = 8;
 layout(constant_id = 2) const uint HEAD_DIM = 64;
 layout(constant_id = 3) const uint PAGE_POSITIONS = 64;
+layout(constant_id = 4) const bool SHIFT_HALVES = false;  // F16: as kv.glsl has it
 
 #include "kv.glsl"
 
@@ -79,10 +80,24 @@ void store_padding(uint t, uint head) {
     }
 }
 
+#if M4_DTYPE_F16
+// Shifted halves are 2^112 too small. The query makes up for 2^96 and the score
+// for the rest, so that neither overflows; a weight, at most 1, for all.
+float query_factor() { return SHIFT_HALVES ? 79228162514264337593543950336.0 : 1.0; }
+float score_factor() { return SHIFT_HALVES ? 65536.0 : 1.0; }
+float weight_factor() { return query_factor() * score_factor(); }
+vec4 element_vec(uvec4 unit, uint index) {
+    return SHIFT_HALVES ? shifted_halves(unit, index) : unit_vec(unit, index);
+}
+#else
+float query_factor() { return 1.0; }
+float score_factor() { return 1.0; }
+float weight_factor() { return 1.0; }
 #if M4_DTYPE_Q8
 vec4 element_vec(uvec4 unit, uint index) { return fixed_point(unit, index); }
 #else
 vec4 element_vec(uvec4 unit, uint index) { return unit_vec(unit, index); }
+#endif
 #endif
 
 #if M4_DTYPE_Q8
@@ -124,7 +139,7 @@ float score_of(vec4 q[VECS], uint key) {
 #if M4_DTYPE_Q8
     return score;
 #else
-    return dot(products, vec4(1.0));
+    return dot(products, vec4(score_factor()));
 #endif
 }
 
@@ -181,7 +196,7 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
         vec4 scales[SCALE_UNITS];
         load_scales(values + start + min(lane, last) * HEAD_UNITS, scales);
 #else
-        const float factor = weight;
+        const float factor = weight * weight_factor();
 #endif
         [[unroll]] for (uint j = 0u; j < ROW_LANES; ++j) {
             const uint from = j * ROWS_AT_ONCE + lane / ROW_LANES;
@@ -255,7 +270,7 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
 #if M4_DTYPE_Q8
                 const float factor = weight * scale_of(scales, u);
 #else
-                const float factor = weight;
+                const float factor = weight * weight_factor();
 #endif
                 [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
                     const uint i = u * UNIT_VECS + v;
@@ -331,7 +346,7 @@ void main() {
     const uint q_row = p.q_offset + t * p.stride;
     [[unroll]] for (uint i = 0u; i < VECS; ++i) {
         const vec4 loaded = load_elements(q_row, head * HEAD_DIM + i * 4u, ALIGNED);
-        q[i] = mask_columns(loaded * p.scale, i * 4u, HEAD_DIM);
+        q[i] = mask_columns(loaded * (p.scale * query_factor()), i * 4u, HEAD_DIM);
     }
     attend(q, table, keys, values, position, t, head, stored_here);
 }

@@ -54,7 +54,8 @@ class Attention final : public Operator {
             shaders::find_variant(firmware::OpCode::attention, context_.kv_dtype, access, 1,
                                   subgroup8 ? shaders::Needs::subgroup8 : shaders::Needs::nothing);
         return context_.pipelines.get(
-            variant, std::array{lanes, split, state_.head_dim, context_.page_positions});
+            variant, std::array{lanes, split, state_.head_dim, context_.page_positions,
+                                std::uint32_t{context_.tuning.shift_halves}});
     }
 
     const Context& context_;

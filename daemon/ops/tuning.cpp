@@ -14,6 +14,7 @@ constexpr Tuning kProcessor = {.elementwise_lanes = 32,
                                .attention_lanes = 8,
                                .attention_split_few = 8,
                                .attention_split_many = 1,
+                               .shift_halves = true,
                                // A submission costs nothing beside a step.
                                .chain = 1};
 

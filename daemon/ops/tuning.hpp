@@ -26,6 +26,9 @@ struct Tuning {
     std::uint32_t attention_split_few = 64;
     std::uint32_t attention_split_many = 16;
     std::uint32_t attention_many_rows = 8;
+    /// Halves of the KV cache become floats by shifts (kv.glsl): where floats
+    /// below the normal ones are kept.
+    bool shift_halves = false;
     /// Tokens that greedy decoding chains in a submission.
     std::uint32_t chain = 4;
 

@@ -11,6 +11,18 @@
 // never read, so what a page held before does not matter.
 #include "unit.glsl"
 
+#if M4_DTYPE_F16
+/// unit_vec times 2^-112: sign, exponent and mantissa where a float has its own,
+/// two or three operations an element in place of the four of a CPU driver's
+/// conversion. Exact, save that infinities come out as 65536 and, where a driver
+/// flushes what is smaller than normal floats, halves below 2^-14 as zero.
+vec4 shifted_halves(uvec4 unit, uint index) {
+    const uvec2 halves = index == 0u ? unit.xy : unit.zw;
+    const uvec4 tops = uvec4(halves.x << 16, halves.x, halves.y << 16, halves.y);
+    return uintBitsToFloat(uvec4(ivec4(tops) >> 3) & 0x8fffe000u);
+}
+#endif
+
 // Q8: behind a head's units of 16 elements lie its scales, F32, one for a block
 // of 32 elements and four to a unit. Byte v of word c is element 4 v + c, and
 // the bytes below it in its word are its fraction, so that a word shifted until

@@ -214,6 +214,36 @@ TEST_CASE("attention: wide heads") {
     }
 }
 
+TEST_CASE("attention: an F16 cache and numbers that are small for halves") {
+    M4_NEEDS_DEVICE();
+    for (Setup setup : all_setups()) {
+        setup.kv_type = KvType::f16;
+        CAPTURE(setup.name());
+        Matrix values = random_matrix(1, kKeptDim, 5);
+        for (std::uint32_t i = 0; i < kKeptDim; ++i) {
+            // From 1 down to 2^-24, the smallest half.
+            values.data[i] =
+                std::ldexp(std::copysign(1.0F + std::abs(values.data[i]) / 2, values.data[i]),
+                           -static_cast<int>(i % 25));
+        }
+        const Matrix kept = kept_values(setup, values);
+        const Matrix halves = as_half(values);
+        float lost = 0;
+        for (std::uint32_t i = 0; i < kKeptDim; ++i) {
+            CAPTURE(values.data[i]);
+            const float least = 0x1p-14F;
+            const float error = std::abs(kept.data[i] - halves.data[i]);
+            if (std::abs(halves.data[i]) >= least) {
+                CHECK(error <= 1e-6F * std::abs(halves.data[i]));
+            } else {
+                lost = std::max(lost, error);
+                CHECK(error <= std::abs(halves.data[i]));
+            }
+        }
+        MESSAGE(setup.name(), ": of what is below 2^-14 at most ", lost, " is lost");
+    }
+}
+
 TEST_CASE("attention: a Q8 cache keeps a number to half a step of its block") {
     M4_NEEDS_DEVICE();
     for (Setup setup : all_setups()) {
