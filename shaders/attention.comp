@@ -9,8 +9,8 @@
 // time, each the score of one; then each takes a unit of the head's width for
 // the values of all eight, the weights passed around by shuffles; of a head of
 // fewer units than lanes, of every second position, every fourth or its own. A
-// lane keeps its units of the output, and the maximum is renewed once for eight
-// positions. SPLIT is 8.
+// lane keeps its units of the output, and the maximum is renewed once for two
+// such groups, neither of which waits for the other. SPLIT is 8.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #if M4_NEEDS_SUBGROUP8
@@ -149,6 +149,7 @@ const uint LANE_UNITS = (ELEMENT_UNITS + LANES - 1u) / LANES;  // of a head, a l
 // Lanes that share a position's values; the others take further positions.
 const uint ROW_LANES = ELEMENT_UNITS > 4u ? 8u : ELEMENT_UNITS > 2u ? 4u : ELEMENT_UNITS;
 const uint ROWS_AT_ONCE = LANES / ROW_LANES;
+const uint GROUPS = PAGE_POSITIONS < 2u * LANES ? 1u : 2u;  // of eight positions at once
 
 #if M4_DTYPE_Q8
 /// What lane `from` has for the block of this lane's unit.
@@ -174,42 +175,52 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
     }
     float highest = LOWEST;   // alike in all lanes
     float weight_sum = 0.0;   // of this lane's positions
-    // Eight positions from a multiple of eight on: all in one page.
-    for (uint first = 0u; first <= position; first += LANES) {
+    // Positions from a multiple of their number on: all in one page.
+    for (uint first = 0u; first <= position; first += LANES * GROUPS) {
         const uint start = kv_page(table, first, HEAD_UNITS) + first % PAGE_POSITIONS * HEAD_UNITS;
         const uint last = position - first;
-        // Lanes past the end compute the last score once more and drop it.
-        const float computed = score_of(q, keys + start + min(lane, last) * HEAD_UNITS);
-        const float score = lane <= last ? computed : LOWEST;
-        float higher = max(highest, score);
+        float weights[GROUPS];
+        float higher = highest;
+        [[unroll]] for (uint g = 0u; g < GROUPS; ++g) {
+            // Lanes past the end compute the last score once more and drop it.
+            const uint at = lane + g * LANES;
+            const float computed = score_of(q, keys + start + min(at, last) * HEAD_UNITS);
+            weights[g] = at <= last ? computed : LOWEST;
+            higher = max(higher, weights[g]);
+        }
         higher = max(higher, subgroupShuffleXor(higher, 1u));
         higher = max(higher, subgroupShuffleXor(higher, 2u));
         higher = max(higher, subgroupShuffleXor(higher, 4u));
         const float keep = exp(highest - higher);
-        const float weight = lane <= last ? exp(score - higher) : 0.0;
         highest = higher;
-        weight_sum = weight_sum * keep + weight;
+        weight_sum *= keep;
         [[unroll]] for (uint i = 0u; i < LANE_UNITS * UNIT_VECS; ++i) {
             sum[i] *= keep;
         }
+        [[unroll]] for (uint g = 0u; g < GROUPS; ++g) {
+            const uint at = lane + g * LANES;
+            const float weight = at <= last ? exp(weights[g] - higher) : 0.0;
+            weight_sum += weight;
 #if M4_DTYPE_Q8
-        vec4 scales[SCALE_UNITS];
-        load_scales(values + start + min(lane, last) * HEAD_UNITS, scales);
+            vec4 scales[SCALE_UNITS];
+            load_scales(values + start + min(at, last) * HEAD_UNITS, scales);
 #else
-        const float factor = weight * weight_factor();
+            const float factor = weight * weight_factor();
 #endif
-        [[unroll]] for (uint j = 0u; j < ROW_LANES; ++j) {
-            const uint from = j * ROWS_AT_ONCE + lane / ROW_LANES;
-            const uint row = values + start + min(from, last) * HEAD_UNITS;
-            [[unroll]] for (uint u = 0u; u < LANE_UNITS; ++u) {
-                const uvec4 unit = LOAD_KV(row + min(first_unit + u * LANES, ELEMENT_UNITS - 1u));
+            [[unroll]] for (uint j = 0u; j < ROW_LANES; ++j) {
+                const uint from = j * ROWS_AT_ONCE + lane / ROW_LANES;
+                const uint row = values + start + min(g * LANES + from, last) * HEAD_UNITS;
+                [[unroll]] for (uint u = 0u; u < LANE_UNITS; ++u) {
+                    const uint own = min(first_unit + u * LANES, ELEMENT_UNITS - 1u);
+                    const uvec4 unit = LOAD_KV(row + own);
 #if M4_DTYPE_Q8
-                const float of_row = passed(scales[u] * weight, from);
+                    const float of_row = passed(scales[u] * weight, from);
 #else
-                const float of_row = subgroupShuffle(factor, from);
+                    const float of_row = subgroupShuffle(factor, from);
 #endif
-                [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
-                    sum[u * UNIT_VECS + v] += element_vec(unit, v) * of_row;
+                    [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
+                        sum[u * UNIT_VECS + v] += element_vec(unit, v) * of_row;
+                    }
                 }
             }
         }
