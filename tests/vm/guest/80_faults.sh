@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 # needs: debug
-# Allocations of the module's init and of a load fail, one at a time, in every
-# call that leaves the module: each time it is refused cleanly, or did without,
-# and nothing of it stays. KASAN, lockdep and kmemleak look on. m4_fail.ko tells
-# which: not what the kernel's loader of modules allocates before init, and inside
-# one call of the kernel's not each of hundreds.
+# Allocations of the module's init and of a load fail, one at a time: each time it
+# is refused cleanly, or did without, and nothing of it stays. KASAN, lockdep and
+# kmemleak look on. Of a load it is every one; of init, whose hundreds are the
+# kernel's own and whose unloads take seconds, some in every call that leaves the
+# module (m4_fail.ko tells which, without what the kernel's loader of modules
+# allocates before init).
 # shellcheck shell=bash disable=SC1091,SC2154
 . ./lib.sh
 debug=/sys/kernel/debug
@@ -32,13 +33,18 @@ check "faults: they can be told where" insmod "$art/guest/m4_fail.ko"
 # takes its time for one.
 value() { REPLY=; read -r REPLY <"$1" || true; }
 over() { value "$fail/nth"; [ "$REPLY" = 0 ]; }
-# More than any run has: none fails, and where others should is known, in $places.
+# More than any run has: none fails, and how many there are is known.
 many=100000
-choose_places() {
+# choose WHAT all|places: which are to fail, in $chosen.
+choose() {
 	value "$fail/places"
-	read -ra places <<<"$REPLY"
+	read -ra chosen <<<"$REPLY"
 	value "$fail/left"
-	echo "# faults: $1 has $((many - REPLY)) allocations, ${#places[@]} of them fail"
+	if [ "$2" = all ]; then
+		chosen=()
+		for ((nth = 1; nth <= many - REPLY; nth++)); do chosen+=("$nth"); done
+	fi
+	echo "# faults: $1 has $((many - REPLY)) allocations, ${#chosen[@]} of them fail"
 	begun=$SECONDS
 }
 # load_with N: a load whose allocation N fails; in $state and $error.
@@ -65,8 +71,8 @@ refusals=0
 tried=0
 echo "$many" >"$fail/nth"
 check "faults: the module loads" insmod "$art/m4.ko"
-choose_places init
-for nth in "${places[@]}"; do
+choose init places
+for nth in "${chosen[@]}"; do
 	no_module || bad="rmmod before $nth"
 	echo "$nth" >"$fail/nth"
 	insmod "$art/m4.ko" 2>/dev/null || refusals=$((refusals + 1))
@@ -89,8 +95,8 @@ request revoke
 load_with "$many"
 equal "faults: nothing fails but what is told" "$state $error" "ready "
 request revoke
-choose_places "a load"
-for nth in "${places[@]}"; do
+choose "a load" all
+for nth in "${chosen[@]}"; do
 	load_with "$nth"
 	case $state in
 	error)
@@ -116,8 +122,8 @@ load_image good
 digest=$(attribute digest)
 use_image small
 begun=$SECONDS
-for ((i = 0; i < ${#places[@]}; i += 8)); do
-	nth=${places[i]}
+for ((i = 0; i < ${#chosen[@]}; i += 16)); do
+	nth=${chosen[i]}
 	load_with "$nth"
 	if [ "$state" != ready ]; then
 		bad="state $state at $nth"
