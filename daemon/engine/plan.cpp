@@ -29,6 +29,10 @@ std::uint32_t columns_of(const firmware::Value& value) {
     return value.dims.size() > 1 ? value.dims[1].factor : 1;
 }
 
+ops::StepShape largest_step(std::uint32_t max_rows) {
+    return {.tokens = max_rows, .outputs = max_rows, .items = max_rows};
+}
+
 /// What an operator touches: bytes of the arena, and KV states.
 struct Touch {
     std::uint64_t begin = 0;
@@ -89,7 +93,7 @@ Touches touches_of(std::span<const firmware::Op> ops, const firmware::Program& p
         if (in_arena(program.values[index]) && passed.count(index) == 0) {
             const ops::ValuePlace& place = values.places[index];
             const std::uint64_t begin = place.unit * ops::kUnitBytes;
-            const std::uint64_t rows = ops::StepShape{max_rows, max_rows}.rows(place.rows);
+            const std::uint64_t rows = largest_step(max_rows).rows(place.rows);
             into.push_back({begin, begin + rows * place.stride * ops::kUnitBytes, false});
         }
     };
@@ -329,6 +333,9 @@ ValueLayout lay_out_values(const firmware::Program& program, const ops::StepWord
         layout.places[i].unit = static_cast<std::uint32_t>(placement.offsets[i] / ops::kUnitBytes);
     }
     for (const firmware::Port& port : program.inputs) {
+        if (in_arena(program.values[port.value])) {
+            continue;
+        }
         ops::ValuePlace& place = layout.places[port.value];
         place.word = port.role == firmware::Role::token_ids   ? words.token_ids
                      : port.role == firmware::Role::positions ? words.positions
@@ -405,7 +412,7 @@ Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware
 void Plan::append(std::unique_ptr<ops::Operator> work, KernelName name, bool barrier_before) {
     // The largest step asks for most: what the device refuses shows here.
     std::vector<ops::Dispatch> largest;
-    work->dispatch({max_rows_, max_rows_}, largest);
+    work->dispatch(largest_step(max_rows_), largest);
     steps_.push_back({std::move(work), std::move(name), barrier_before});
 }
 

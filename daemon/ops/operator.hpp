@@ -27,6 +27,7 @@ struct StepShape {
     std::uint32_t outputs = 0;
     std::uint32_t greedy = 0;  ///< of the outputs, the last: only their best token is wanted
     std::uint32_t chain = 1;   ///< passes, each on the tokens that the one before chose
+    std::uint32_t items = 0;   ///< inputs of an encoder
 
     [[nodiscard]] std::uint32_t rows(const firmware::Dim& dim) const {
         switch (dim.symbol) {
@@ -34,6 +35,8 @@ struct StepShape {
                 return dim.factor * tokens;
             case firmware::Symbol::outputs:
                 return dim.factor * outputs;
+            case firmware::Symbol::items:
+                return dim.factor * items;
             case firmware::Symbol::none:
                 break;
         }

@@ -44,6 +44,16 @@ Ref ProgramBuilder::input(Role role, Symbol symbol) {
     return value;
 }
 
+Ref ProgramBuilder::features(std::uint32_t rows, std::uint32_t columns) {
+    const auto value = define({M4_DTYPE_F32, {{rows, Symbol::items}, {columns, Symbol::none}}});
+    program_.inputs.push_back({Role::features, value.index});
+    return value;
+}
+
+Value ProgramBuilder::by_item(Ref x, std::uint32_t rows) const {
+    return {M4_DTYPE_F32, {{rows, Symbol::items}, like(x).dims.back()}};
+}
+
 void ProgramBuilder::output(Role role, Ref value) {
     program_.outputs.push_back({role, value.index});
 }
@@ -68,7 +78,9 @@ Ref ProgramBuilder::rms_norm(Ref x, Ref weight, double eps) {
 }
 
 Ref ProgramBuilder::linear(Ref x, Ref weight, Ref bias, std::uint32_t columns) {
-    const auto out = define(matrix(like(x).dims.front().symbol, columns));
+    auto shape = like(x);
+    shape.dims.back().factor = columns;
+    const auto out = define(std::move(shape));
     append(OpCode::linear, {x, weight, bias}).outputs = {out.index};
     return out;
 }
@@ -114,6 +126,71 @@ Ref ProgramBuilder::activation(Ref x, Activation function) {
     auto& op = append(OpCode::activation, {x});
     op.outputs = {out.index};
     set(op, AttrId::function, static_cast<std::uint32_t>(function));
+    return out;
+}
+
+Ref ProgramBuilder::layer_norm(Ref x, Ref weight, Ref bias, double eps) {
+    const auto out = define(like(x));
+    auto& op = append(OpCode::layer_norm, {x, weight, bias});
+    op.outputs = {out.index};
+    set(op, AttrId::eps, eps);
+    return out;
+}
+
+Ref ProgramBuilder::self_attention(Ref q, Ref k, Ref v, const Attention& attention) {
+    const auto out = define(like(q));
+    auto& op = append(OpCode::self_attention, {q, k, v});
+    op.outputs = {out.index};
+    set(op, AttrId::heads, attention.heads);
+    set(op, AttrId::kv_heads, attention.kv_heads);
+    set(op, AttrId::scale, attention.scale);
+    set(op, AttrId::causal, attention.causal ? 1U : 0U);
+    return out;
+}
+
+Ref ProgramBuilder::unfold(Ref x, const Windows& w) {
+    const std::uint32_t down = (w.height + 2 * w.pad_h - w.kernel_h) / w.stride_h + 1;
+    const std::uint32_t across = (w.width + 2 * w.pad_w - w.kernel_w) / w.stride_w + 1;
+    auto shape = by_item(x, down * across);
+    shape.dims.back().factor = w.channels * w.kernel_h * w.kernel_w;
+    const auto out = define(std::move(shape));
+    auto& op = append(OpCode::unfold, {x});
+    op.outputs = {out.index};
+    set(op, AttrId::channels, w.channels);
+    set(op, AttrId::kernel_h, w.kernel_h);
+    set(op, AttrId::kernel_w, w.kernel_w);
+    set(op, AttrId::stride_h, w.stride_h);
+    set(op, AttrId::stride_w, w.stride_w);
+    set(op, AttrId::pad_h, w.pad_h);
+    set(op, AttrId::pad_w, w.pad_w);
+    return out;
+}
+
+Ref ProgramBuilder::prepend(Ref x, Ref rows, std::uint32_t count) {
+    const auto out = define(by_item(x, like(x).dims.front().factor + count));
+    append(OpCode::prepend, {x, rows}).outputs = {out.index};
+    return out;
+}
+
+Ref ProgramBuilder::mean_rows(Ref x) {
+    const auto out = define(by_item(x, 1));
+    append(OpCode::mean_rows, {x}).outputs = {out.index};
+    return out;
+}
+
+Ref ProgramBuilder::select_row(Ref x, std::uint32_t row) {
+    const auto out = define(by_item(x, 1));
+    auto& op = append(OpCode::select_row, {x});
+    op.outputs = {out.index};
+    set(op, AttrId::row, row);
+    return out;
+}
+
+Ref ProgramBuilder::l2_norm(Ref x, double scale) {
+    const auto out = define(like(x));
+    auto& op = append(OpCode::l2_norm, {x});
+    op.outputs = {out.index};
+    set(op, AttrId::scale, scale);
     return out;
 }
 

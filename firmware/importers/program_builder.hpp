@@ -23,6 +23,8 @@ class ProgramBuilder {
     explicit ProgramBuilder(std::string name) { program_.name = std::move(name); }
 
     Ref input(Role role, Symbol symbol);
+    /// An encoder's input: `rows` rows an item.
+    Ref features(std::uint32_t rows, std::uint32_t columns);
     void output(Role role, Ref value);
     Ref state(std::uint32_t kv_heads, std::uint32_t head_dim);
 
@@ -37,12 +39,41 @@ class ProgramBuilder {
     Ref mul(Ref a, Ref b);
     Ref activation(Ref x, Activation function);
 
+    Ref layer_norm(Ref x, Ref weight, Ref bias, double eps);
+    struct Attention {
+        std::uint32_t heads = 1;
+        std::uint32_t kv_heads = 1;
+        double scale = 1;
+        bool causal = false;
+    };
+    Ref self_attention(Ref q, Ref k, Ref v, const Attention& attention);
+    /// Windows over an item's planes, each `height` x `width`.
+    struct Windows {
+        std::uint32_t channels = 1;
+        std::uint32_t height = 1;
+        std::uint32_t width = 1;
+        std::uint32_t kernel_h = 1;
+        std::uint32_t kernel_w = 1;
+        std::uint32_t stride_h = 1;
+        std::uint32_t stride_w = 1;
+        std::uint32_t pad_h = 0;
+        std::uint32_t pad_w = 0;
+    };
+    Ref unfold(Ref x, const Windows& windows);
+    /// `count` rows before each item's own.
+    Ref prepend(Ref x, Ref rows, std::uint32_t count);
+    Ref mean_rows(Ref x);
+    Ref select_row(Ref x, std::uint32_t row);
+    Ref l2_norm(Ref x, double scale);
+
     /// With the groups of operators that may be fused.
     [[nodiscard]] Program finish();
 
    private:
     Ref define(Value value);
     Value like(Ref value) const { return program_.values.at(value.index); }
+    /// As wide as x, with `rows` rows an item.
+    Value by_item(Ref x, std::uint32_t rows) const;
     Op& append(OpCode code, std::initializer_list<Ref> inputs);
 
     Program program_;

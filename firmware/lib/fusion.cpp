@@ -45,6 +45,10 @@ class Group {
         const std::uint32_t normed = norm();
         const std::uint32_t gate = linear_of(normed);
         const std::uint32_t up = linear_of(normed);
+        const bool silu =
+            !next(OpCode::activation) ||
+            ops_[at_].integer(AttrId::function) == static_cast<std::int64_t>(Activation::silu);
+        expect(silu, "has another activation than SiLU");
         const std::uint32_t active = unary(OpCode::activation, gate);
         (void)binary(OpCode::mul, active, up);
     }
@@ -139,6 +143,7 @@ class Group {
             return 0;
         }
         const Op& op = take();
+        expect(op.inputs[1].kind == OperandKind::value, "joins a tensor to its value");
         const std::uint32_t left = op.inputs[0].index;
         const std::uint32_t right = op.inputs[1].index;
         const std::uint32_t other = left == a ? right : left;

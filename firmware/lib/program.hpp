@@ -41,9 +41,16 @@ struct OpInfo {
 [[nodiscard]] const OpInfo* find_op(std::uint16_t code) noexcept;
 
 /// Values of the `function` attribute of `activation`.
-enum class Activation : std::int64_t { silu = 1 };
+enum class Activation : std::int64_t {
+    silu = 1,
+    gelu = 2,        ///< by erf
+    gelu_tanh = 3,   ///< its approximation by tanh
+    gelu_quick = 4,  ///< by the sigmoid of 1.702 x
+    relu = 5,
+    tanh = 6,
+};
 
-enum class Symbol : std::uint8_t { none = 0, tokens = 1, outputs = 2 };
+enum class Symbol : std::uint8_t { none = 0, tokens = 1, outputs = 2, items = 3 };
 
 /// Extent `factor`, or `factor` x the step's value of `symbol`.
 struct Dim {
@@ -67,9 +74,9 @@ struct Operand {
 struct Op {
     OpCode code{};
     std::vector<Operand> inputs;
-    std::vector<std::uint32_t> outputs;      ///< indices into Program::values
-    std::array<double, 8> reals{};           ///< by AttrId; 0 where absent
-    std::array<std::int64_t, 8> integers{};  ///< by AttrId; 0 where absent
+    std::vector<std::uint32_t> outputs;       ///< indices into Program::values
+    std::array<double, 17> reals{};           ///< by AttrId; 0 where absent
+    std::array<std::int64_t, 17> integers{};  ///< by AttrId; 0 where absent
 
     [[nodiscard]] double real(AttrId id) const { return reals.at(static_cast<std::size_t>(id)); }
     [[nodiscard]] std::int64_t integer(AttrId id) const {
@@ -83,7 +90,16 @@ struct State {
     std::uint32_t head_dim = 0;
 };
 
-enum class Role : std::uint16_t { token_ids = 1, positions = 2, output_rows = 3, logits = 4 };
+enum class Role : std::uint16_t {
+    token_ids = 1,
+    positions = 2,
+    output_rows = 3,
+    logits = 4,
+    features = 5,
+    embedding = 6,
+    hidden = 7,
+    scores = 8,
+};
 
 struct Port {
     Role role{};
@@ -116,7 +132,7 @@ struct Program {
     std::vector<Fusion> fusions;
 };
 
-enum class PartKind : std::uint8_t { backbone = 1 };
+enum class PartKind : std::uint8_t { backbone = 1, encoder = 2 };
 
 struct Part {
     std::string name;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "shape_rules.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "error.hpp"
@@ -47,7 +48,9 @@ std::string describe(const Value& value) {
     std::string text = value.dtype == M4_DTYPE_U32 ? "u32[" : "f32[";
     for (std::size_t i = 0; i < value.dims.size(); ++i) {
         const Dim& dim = value.dims[i];
-        const char* symbol = dim.symbol == Symbol::tokens ? "tokens" : "outputs";
+        const char* symbol = dim.symbol == Symbol::tokens    ? "tokens"
+                             : dim.symbol == Symbol::outputs ? "outputs"
+                                                             : "items";
         text += i == 0 ? "" : ", ";
         if (dim.symbol == Symbol::none) {
             text += std::to_string(dim.factor);
@@ -252,8 +255,44 @@ std::optional<Value> shape_attention(const OpUse& use) {
     return matrix_of(q.rows, q.columns);
 }
 
+/// Rows that each item has of a matrix.
+std::uint64_t rows_of_item(const OpUse& use, std::size_t slot) {
+    const Dim rows = matrix(use, slot).rows;
+    if (rows.symbol != Symbol::items) {
+        use.fail(slot, describe(use.value(slot)) + " has not its rows item by item");
+    }
+    return rows.factor;
+}
+
+/// `count` rows an item; a shape that no value has is refused where it is declared.
+Dim rows_by_item(std::uint64_t count) {
+    return {static_cast<std::uint32_t>(std::min<std::uint64_t>(count, M4_IMAGE_DIM_MAX)),
+            Symbol::items};
+}
+
+/// Rows of a tensor that lie between an item's, or are added to them.
+std::uint64_t plain_rows(const OpUse& use, std::size_t slot, std::uint64_t columns) {
+    require_plain_f32(use, slot, 2);
+    const Tensor& tensor = use.tensor(slot);
+    if (tensor.shape[1] != columns) {
+        use.fail(slot, "tensor '" + std::string(tensor.name) + "' has " +
+                           std::to_string(tensor.shape[1]) + " columns instead of " +
+                           std::to_string(columns));
+    }
+    return tensor.shape[0];
+}
+
 std::optional<Value> shape_add(const OpUse& use) {
-    return same_matrices(use);
+    if (!use.holds(1, OperandKind::tensor)) {
+        return same_matrices(use);
+    }
+    const Matrix a = matrix(use, 0);
+    const std::uint64_t rows = plain_rows(use, 1, a.columns);
+    if (rows != rows_of_item(use, 0)) {
+        use.fail(1, "tensor '" + std::string(use.tensor(1).name) + "' has " + std::to_string(rows) +
+                        " rows; an item of " + describe(use.value(0)) + " has others");
+    }
+    return matrix_of(a.rows, a.columns);
 }
 
 std::optional<Value> shape_mul(const OpUse& use) {
@@ -264,10 +303,116 @@ std::optional<Value> shape_activation(const OpUse& use) {
     const Matrix x = matrix(use, 0);
     switch (static_cast<Activation>(use.integer(AttrId::function))) {
         case Activation::silu:
+        case Activation::gelu:
+        case Activation::gelu_tanh:
+        case Activation::gelu_quick:
+        case Activation::relu:
+        case Activation::tanh:
             return matrix_of(x.rows, x.columns);
     }
     use.fail(AttrId::function,
              std::to_string(use.integer(AttrId::function)) + " is not a function");
+}
+
+std::optional<Value> shape_layer_norm(const OpUse& use) {
+    const Matrix x = matrix(use, 0);
+    require_vector(use, 1, x.columns);
+    require_vector(use, 2, x.columns);
+    use.require_positive(AttrId::eps);
+    return matrix_of(x.rows, x.columns);
+}
+
+std::optional<Value> shape_self_attention(const OpUse& use) {
+    const Matrix q = matrix(use, 0);
+    const Matrix k = matrix(use, 1);
+    const std::uint64_t heads = use.count(AttrId::heads);
+    const std::uint64_t kv_heads = use.count(AttrId::kv_heads);
+    const std::uint64_t rows = rows_of_item(use, 0);
+    const std::uint64_t kv_rows = rows_of_item(use, 1);
+    if (use.value(2).dims != use.value(1).dims || use.value(2).dtype != M4_DTYPE_F32) {
+        use.fail(2, describe(use.value(2)) + " is not " + describe(use.value(1)) + " as the keys");
+    }
+    if (heads % kv_heads != 0) {
+        use.fail(AttrId::heads, std::to_string(heads) + " is no multiple of " +
+                                    std::to_string(kv_heads) + " KV heads");
+    }
+    if (q.columns % heads != 0 || k.columns != q.columns / heads * kv_heads) {
+        use.fail(1, describe(use.value(1)) + " and " + describe(use.value(0)) +
+                        " are not KV heads and heads of one width");
+    }
+    const std::int64_t causal = use.integer(AttrId::causal);
+    if (causal != 0 && (causal != 1 || rows != kv_rows)) {
+        use.fail(AttrId::causal,
+                 std::to_string(causal) + " is not 0, nor 1 with as many keys as rows in an item");
+    }
+    use.require_positive(AttrId::scale);
+    return matrix_of(q.rows, q.columns);
+}
+
+/// Windows along one side of a plane.
+std::uint64_t windows(const OpUse& use, std::uint64_t side, AttrId kernel, AttrId stride,
+                      AttrId pad) {
+    const std::int64_t padding = use.integer(pad);
+    const std::uint64_t width = use.count(kernel);
+    if (padding < 0 || static_cast<std::uint64_t>(padding) >= width) {
+        use.fail(pad, std::to_string(padding) + " is not 0 up to below the kernel's " +
+                          std::to_string(width));
+    }
+    const std::uint64_t padded = side + 2 * static_cast<std::uint64_t>(padding);
+    if (width > padded) {
+        use.fail(kernel,
+                 std::to_string(width) + " is wider than a plane of " + std::to_string(padded));
+    }
+    return (padded - width) / use.count(stride) + 1;
+}
+
+std::optional<Value> shape_unfold(const OpUse& use) {
+    const Matrix x = matrix(use, 0);
+    const std::uint64_t rows = rows_of_item(use, 0);
+    const std::uint64_t channels = use.count(AttrId::channels);
+    if (rows % channels != 0) {
+        use.fail(AttrId::channels, describe(use.value(0)) + " has not " + std::to_string(channels) +
+                                       " planes an item");
+    }
+    const std::uint64_t down =
+        windows(use, rows / channels, AttrId::kernel_h, AttrId::stride_h, AttrId::pad_h);
+    const std::uint64_t across =
+        windows(use, x.columns, AttrId::kernel_w, AttrId::stride_w, AttrId::pad_w);
+    const std::uint64_t window = use.count(AttrId::kernel_h) * use.count(AttrId::kernel_w);
+    if (window > M4_IMAGE_DIM_MAX / channels) {
+        use.fail(AttrId::channels, "a window of " + std::to_string(channels) + " planes of " +
+                                       std::to_string(window) + " is more than 2^31");
+    }
+    return matrix_of(rows_by_item(down * across), channels * window);
+}
+
+std::optional<Value> shape_prepend(const OpUse& use) {
+    const Matrix x = matrix(use, 0);
+    const std::uint64_t rows = plain_rows(use, 1, x.columns);
+    return matrix_of(rows_by_item(rows + rows_of_item(use, 0)), x.columns);
+}
+
+std::optional<Value> shape_mean_rows(const OpUse& use) {
+    const Matrix x = matrix(use, 0);
+    (void)rows_of_item(use, 0);
+    return matrix_of({1, Symbol::items}, x.columns);
+}
+
+std::optional<Value> shape_select_row(const OpUse& use) {
+    const Matrix x = matrix(use, 0);
+    const std::uint64_t rows = rows_of_item(use, 0);
+    const std::int64_t row = use.integer(AttrId::row);
+    if (row < 0 || static_cast<std::uint64_t>(row) >= rows) {
+        use.fail(AttrId::row,
+                 std::to_string(row) + " is none of an item's " + std::to_string(rows) + " rows");
+    }
+    return matrix_of({1, Symbol::items}, x.columns);
+}
+
+std::optional<Value> shape_l2_norm(const OpUse& use) {
+    const Matrix x = matrix(use, 0);
+    use.require_positive(AttrId::scale);
+    return matrix_of(x.rows, x.columns);
 }
 
 }  // namespace

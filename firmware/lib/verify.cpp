@@ -20,7 +20,10 @@ namespace m4::firmware {
 
 namespace {
 
-constexpr std::string_view kForward = "forward";
+/// The program that a part of a kind must have.
+std::string_view main_program(PartKind kind) {
+    return kind == PartKind::backbone ? "forward" : "encode";
+}
 
 void require_name(const std::string& name, const std::string& place) {
     const bool good = !name.empty() && name.size() <= kMaxNameBytes && name.front() != '-' &&
@@ -105,7 +108,7 @@ class ProgramCheck {
         }
         std::uint64_t bytes = 4;
         for (const Dim& dim : value.dims) {
-            if (dim.symbol > Symbol::outputs) {
+            if (dim.symbol > Symbol::items) {
                 return "unknown symbol " + std::to_string(static_cast<unsigned>(dim.symbol));
             }
             if (&dim != &value.dims.front() && dim.symbol != Symbol::none) {
@@ -138,77 +141,102 @@ class ProgramCheck {
     void check_inputs() {
         defined_.assign(program_.values.size(), false);
         roles_.assign(program_.values.size(), Role{});
-        std::set<Role> seen;
-        for (std::size_t i = 0; i < program_.inputs.size(); ++i) {
-            const Port& port = program_.inputs[i];
-            const std::string place = place_ + ": input port " + std::to_string(i);
-            const Value& value = port_value(port, place);
-            const std::optional<Symbol> symbol = input_symbol(port.role);
-            if (!symbol) {
-                throw Error(place,
-                            "unknown role " + std::to_string(static_cast<unsigned>(port.role)));
-            }
-            const Value wanted{M4_DTYPE_U32, {{1, *symbol}}};
-            if (value.dtype != wanted.dtype || value.dims != wanted.dims) {
-                throw Error(place, describe(value) + " instead of " + describe(wanted));
-            }
-            if (!seen.insert(port.role).second) {
-                throw Error(place, "a second port of this role");
-            }
-            define(port.value, place);
-            roles_[port.value] = port.role;
+        check_ports(program_.inputs, "input port ",
+                    [&](const Port& port, const std::string& place) {
+                        define(port.value, place);
+                        roles_[port.value] = port.role;
+                        return input_fault(port);
+                    });
+        if (part_.kind == PartKind::backbone) {
+            require_role(program_.inputs, Role::token_ids, "no token_ids input");
+            require_role(program_.inputs, Role::positions, "no positions input");
+            require_role(program_.inputs, Role::output_rows, "no output_rows input");
+        } else {
+            require_role(program_.inputs, Role::features, "no features input");
         }
-        require_role(seen, Role::token_ids, "no token_ids input");
-        require_role(seen, Role::positions, "no positions input");
-        require_role(seen, Role::output_rows, "no output_rows input");
-    }
-
-    static std::optional<Symbol> input_symbol(Role role) {
-        switch (role) {
-            case Role::token_ids:
-            case Role::positions:
-                return Symbol::tokens;
-            case Role::output_rows:
-                return Symbol::outputs;
-            case Role::logits:
-                break;
-        }
-        return std::nullopt;
     }
 
     void check_outputs() const {
+        check_ports(
+            program_.outputs, "output port ",
+            [&](const Port& port, const std::string& /*place*/) { return output_fault(port); });
+        if (part_.kind == PartKind::backbone) {
+            require_role(program_.outputs, Role::logits, "no logits output");
+        } else if (program_.outputs.empty()) {
+            throw Error(place_, "no output");
+        }
+    }
+
+    /// Each role once; `fault` says what is amiss with a port.
+    template <typename Fault>
+    void check_ports(const std::vector<Port>& ports, const char* what, Fault&& fault) const {
         std::set<Role> seen;
-        for (std::size_t i = 0; i < program_.outputs.size(); ++i) {
-            const Port& port = program_.outputs[i];
-            const std::string place = place_ + ": output port " + std::to_string(i);
-            const Value& value = port_value(port, place);
-            if (port.role != Role::logits) {
-                throw Error(place,
-                            "unknown role " + std::to_string(static_cast<unsigned>(port.role)));
+        for (std::size_t i = 0; i < ports.size(); ++i) {
+            const std::string place = place_ + ": " + what + std::to_string(i);
+            if (ports[i].value >= program_.values.size()) {
+                throw Error(place, "value " + std::to_string(ports[i].value) + " does not exist");
             }
-            const Value wanted{M4_DTYPE_F32,
-                               {{1, Symbol::outputs}, {part_.vocabulary, Symbol::none}}};
-            if (value.dtype != wanted.dtype || value.dims != wanted.dims) {
-                throw Error(place, describe(value) + " instead of " + describe(wanted));
+            if (const std::string found = fault(ports[i], place); !found.empty()) {
+                throw Error(place, found);
             }
-            if (!seen.insert(port.role).second) {
+            if (!seen.insert(ports[i].role).second) {
                 throw Error(place, "a second port of this role");
             }
         }
-        require_role(seen, Role::logits, "no logits output");
     }
 
-    void require_role(const std::set<Role>& seen, Role role, const char* reason) const {
-        if (seen.count(role) == 0) {
+    std::string input_fault(const Port& port) const {
+        const bool backbone = part_.kind == PartKind::backbone;
+        if (port.role == Role::features && !backbone) {
+            return items_fault(port, false);
+        }
+        if (backbone && (port.role == Role::token_ids || port.role == Role::positions)) {
+            return shape_fault(port, {M4_DTYPE_U32, {{1, Symbol::tokens}}});
+        }
+        if (backbone && port.role == Role::output_rows) {
+            return shape_fault(port, {M4_DTYPE_U32, {{1, Symbol::outputs}}});
+        }
+        return "unknown role " + std::to_string(static_cast<unsigned>(port.role));
+    }
+
+    std::string output_fault(const Port& port) const {
+        const bool backbone = part_.kind == PartKind::backbone;
+        if (backbone && port.role == Role::logits) {
+            return shape_fault(
+                port, {M4_DTYPE_F32, {{1, Symbol::outputs}, {part_.vocabulary, Symbol::none}}});
+        }
+        if (!backbone && port.role == Role::hidden) {
+            return items_fault(port, false);
+        }
+        if (!backbone && (port.role == Role::embedding || port.role == Role::scores)) {
+            return items_fault(port, true);
+        }
+        return "unknown role " + std::to_string(static_cast<unsigned>(port.role));
+    }
+
+    std::string shape_fault(const Port& port, const Value& wanted) const {
+        const Value& value = program_.values[port.value];
+        return value.dtype == wanted.dtype && value.dims == wanted.dims
+                   ? ""
+                   : describe(value) + " instead of " + describe(wanted);
+    }
+
+    /// Of a matrix whose rows are an encoder's items, or some of each.
+    std::string items_fault(const Port& port, bool one_row) const {
+        const Value& value = program_.values[port.value];
+        const bool good = value.dtype == M4_DTYPE_F32 && value.dims.size() == 2 &&
+                          value.dims[0].symbol == Symbol::items &&
+                          (!one_row || value.dims[0].factor == 1);
+        return good ? ""
+                    : describe(value) + " is no F32 matrix of " +
+                          (one_row ? "a row an item" : "items");
+    }
+
+    void require_role(const std::vector<Port>& ports, Role role, const char* reason) const {
+        if (std::none_of(ports.begin(), ports.end(),
+                         [&](const Port& port) { return port.role == role; })) {
             throw Error(place_, reason);
         }
-    }
-
-    [[nodiscard]] const Value& port_value(const Port& port, const std::string& place) const {
-        if (port.value >= program_.values.size()) {
-            throw Error(place, "value " + std::to_string(port.value) + " does not exist");
-        }
-        return program_.values[port.value];
     }
 
     void define(std::uint32_t value, const std::string& place) {
@@ -361,15 +389,9 @@ class ProgramCheck {
     std::vector<Role> roles_;  // by value; Role{}: not an input port
 };
 
-void check_part(const Part& part, const std::vector<Tensor>& tensors, const std::string& place) {
-    require_name(part.name, place);
-    if (part.kind != PartKind::backbone) {
-        throw Error(place, "unknown kind " + std::to_string(static_cast<unsigned>(part.kind)));
-    }
-    require_count(part.architecture.size(), kMaxNameBytes, place, "bytes of architecture");
-    if (!is_printable(part.architecture)) {
-        throw Error(place, "architecture is not printable ASCII");
-    }
+/// What a backbone has besides programs.
+void check_language(const Part& part, const std::vector<Tensor>& tensors,
+                    const std::string& place) {
     if (part.context_length == 0 || part.context_length > kMaxContext) {
         throw Error(place,
                     "context length " + std::to_string(part.context_length) + " is not 1 to 2^24");
@@ -382,6 +404,22 @@ void check_part(const Part& part, const std::vector<Tensor>& tensors, const std:
         throw Error(place, "tokenizer tensor " + std::to_string(part.tokenizer_tensor) +
                                " is not a U8 section");
     }
+}
+
+void check_part(const Part& part, const std::vector<Tensor>& tensors, const std::string& place) {
+    require_name(part.name, place);
+    if (part.kind != PartKind::backbone && part.kind != PartKind::encoder) {
+        throw Error(place, "unknown kind " + std::to_string(static_cast<unsigned>(part.kind)));
+    }
+    require_count(part.architecture.size(), kMaxNameBytes, place, "bytes of architecture");
+    if (!is_printable(part.architecture)) {
+        throw Error(place, "architecture is not printable ASCII");
+    }
+    if (part.kind == PartKind::backbone) {
+        check_language(part, tensors, place);
+    } else if (part.context_length != 0 || part.vocabulary != 0 || part.tokenizer_tensor != 0) {
+        throw Error(place, "an encoder has a context length, a vocabulary or a tokenizer");
+    }
     require_count(part.programs.size(), kMaxPrograms, place, "programs");
     std::set<std::string> names;
     for (std::size_t i = 0; i < part.programs.size(); ++i) {
@@ -393,8 +431,9 @@ void check_part(const Part& part, const std::vector<Tensor>& tensors, const std:
         }
         ProgramCheck(part, program, tensors, inner).run();
     }
-    if (names.count(std::string(kForward)) == 0) {
-        throw Error(place, "no program 'forward'");
+    const std::string wanted(main_program(part.kind));
+    if (names.count(wanted) == 0) {
+        throw Error(place, "no program '" + wanted + "'");
     }
 }
 

@@ -310,6 +310,19 @@ Operand OpBench::value(std::uint32_t columns, firmware::Symbol symbol) {
     return {OperandKind::value, static_cast<std::uint32_t>(impl_->program.values.size() - 1)};
 }
 
+Operand OpBench::items(std::uint32_t rows, std::uint32_t columns) {
+    impl_->program.values.push_back(
+        {M4_DTYPE_F32, {{rows, firmware::Symbol::items}, {columns, firmware::Symbol::none}}});
+    return {OperandKind::value, static_cast<std::uint32_t>(impl_->program.values.size() - 1)};
+}
+
+Operand OpBench::item_op(firmware::OpCode code, std::vector<Operand> inputs, std::uint32_t rows,
+                         std::uint32_t columns) {
+    const Operand result = op(code, std::move(inputs), columns, firmware::Symbol::items);
+    impl_->program.values[result.index].dims[0].factor = rows;
+    return result;
+}
+
 Operand OpBench::words(firmware::Role role) {
     const auto symbol =
         role == firmware::Role::output_rows ? firmware::Symbol::outputs : firmware::Symbol::tokens;
@@ -379,10 +392,18 @@ void OpBench::fill_kv(const std::vector<std::vector<std::uint32_t>>& tables,
 }
 
 void OpBench::run(std::uint32_t tokens, std::uint32_t outputs) {
+    run(ops::StepShape{.tokens = tokens, .outputs = outputs});
+}
+
+void OpBench::run_items(std::uint32_t items) {
+    run(ops::StepShape{.items = items});
+}
+
+void OpBench::run(const ops::StepShape& shape) {
     if (!impl_->plan) {
         impl_->build();
     }
-    impl_->shape = {tokens, outputs};
+    impl_->shape = shape;
     impl_->transfer(true);
     const ops::StepWords& layout = impl_->context->words;
     const auto words = impl_->memory->words();

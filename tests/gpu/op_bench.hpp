@@ -9,6 +9,7 @@
 
 #include "engine/engine.hpp"
 #include "lib/program.hpp"
+#include "ops/operator.hpp"
 
 namespace m4::test {
 
@@ -57,6 +58,8 @@ class OpBench {
     OpBench& operator=(const OpBench&) = delete;
 
     firmware::Operand value(std::uint32_t columns, firmware::Symbol symbol);
+    /// A value of an encoder: `rows` rows an item.
+    firmware::Operand items(std::uint32_t rows, std::uint32_t columns);
     /// The input of a role: u32 per token, or per output.
     firmware::Operand words(firmware::Role role);
     /// A matrix as ROWS16, or a vector or table as PLAIN.
@@ -66,6 +69,9 @@ class OpBench {
     /// Append an operator; the result has `columns` (0: it has no result).
     firmware::Operand op(firmware::OpCode code, std::vector<firmware::Operand> inputs,
                          std::uint32_t columns, firmware::Symbol symbol = firmware::Symbol::tokens);
+    /// The same, the result of `rows` rows an item.
+    firmware::Operand item_op(firmware::OpCode code, std::vector<firmware::Operand> inputs,
+                              std::uint32_t rows, std::uint32_t columns);
     /// Attributes of the operator added last.
     void set(firmware::AttrId id, double real);
     void set(firmware::AttrId id, std::int64_t integer);
@@ -79,6 +85,7 @@ class OpBench {
     static constexpr std::uint32_t kPagePositions = 16;
 
     void run(std::uint32_t tokens, std::uint32_t outputs = 0);
+    void run_items(std::uint32_t items);
     /// The engine's argmax kernel over rows of logits; nothing else is run.
     [[nodiscard]] std::vector<std::uint32_t> argmax(const Matrix& rows);
     [[nodiscard]] Matrix read(firmware::Operand value) const;
@@ -88,6 +95,8 @@ class OpBench {
     [[nodiscard]] std::size_t slice_count(firmware::Operand tensor) const;
 
    private:
+    void run(const ops::StepShape& shape);
+
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };

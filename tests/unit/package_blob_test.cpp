@@ -71,7 +71,7 @@ TEST_CASE("what only a blob can get wrong") {
     CHECK(rope({heads, dim, Attr(99, 1, 0.0)}) == place + "unknown attribute 99");
     CHECK(rope({heads, dim, Attr(7, 16, 1.0)}) ==
           place + "attribute fine_rows has a value of the wrong kind");
-    CHECK(contains(rope(std::vector<Attr>(9, heads)), "9 attributes, more than 8"));
+    CHECK(contains(rope(std::vector<Attr>(18, heads)), "18 attributes, more than 17"));
     CHECK(blob_refusal(blob_of_op(OpCode::add, {}, 31)) ==
           "part backbone: source digest of 31 bytes instead of 32");
     CHECK(blob_refusal(blob_of_op(OpCode::add, {}, 32, 2)) ==

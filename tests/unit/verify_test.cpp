@@ -78,7 +78,7 @@ TEST_CASE("a good package passes, as structs and through its blob, unchanged") {
 }
 
 TEST_CASE("the operator set is what ops.def says") {
-    CHECK(operator_set().size() == 9);
+    CHECK(operator_set().size() == 16);
     CHECK(operator_set().size() <= 39);
     CHECK(find_op(3)->name == "linear");
     CHECK(find_op(0) == nullptr);
@@ -284,8 +284,10 @@ TEST_CASE("arity, kinds of operands and attributes") {
          "op 7 (kv_write): input 1: f32[tokens, 32] is not kv_heads times head_dim = 48"},
         {"fine rows", [](Draft& d) { d.set(5, AttrId::fine_rows, 15); },
          "op 5 (rope): attribute fine_rows: 15 is not a power of two"},
-        {"function", [](Draft& d) { d.set(14, AttrId::function, 2); },
-         "op 14 (activation): attribute function: 2 is not a function"},
+        {"function", [](Draft& d) { d.set(14, AttrId::function, 7); },
+         "op 14 (activation): attribute function: 7 is not a function"},
+        {"a gate of another function", [](Draft& d) { d.set(14, AttrId::function, 2); },
+         "fusion 1: the group has another activation than SiLU"},
     };
     check_cases(kCases);
 
