@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "import.hpp"
 
+#include <algorithm>
+#include <memory>
 #include <string>
 #include <string_view>
 
+#include "encoders.hpp"
 #include "gguf.hpp"
 #include "json_file.hpp"
 #include "lib/error.hpp"
 #include "lib/quant.hpp"
 #include "llama.hpp"
 #include "mapped_file.hpp"
+#include "safetensors.hpp"
 
 namespace m4::firmware {
 
@@ -39,6 +43,34 @@ const Architecture& find_architecture(const std::string& name, const std::string
     }
     throw Error(place,
                 "architecture " + shown(name) + " is not supported; supported: " + supported);
+}
+
+/// Encoders are known by a tensor of theirs.
+struct Encoder {
+    std::string_view tensor;  ///< or what its name begins with
+    void (*import)(const EncoderSource&, const ImportOptions&, ImageBuilder&);
+};
+constexpr Encoder kEncoders[] = {
+    {"transformer.embed.lin.weight", import_limu_bert},
+    {"patch_embed.proj.weight", import_mean_vit},
+    {"modality_preprocessors.", import_imagebind},
+};
+
+void import_safetensors(const ImportOptions& options, ImageBuilder& builder) {
+    auto checkpoint = std::make_shared<Checkpoint>(options.from.string());
+    add_safetensors(options.from, *checkpoint);
+    const auto& tensors = checkpoint->tensors();
+    for (const Encoder& row : kEncoders) {
+        if (std::any_of(tensors.begin(), tensors.end(), [&](const SourceTensor& tensor) {
+                return tensor.name.starts_with(row.tensor);
+            })) {
+            row.import({options.from, checkpoint}, options, builder);
+            return;
+        }
+    }
+    throw Error(options.from.string(),
+                "holds no encoder that is known (LIMU-BERT, a small ViT, ImageBind); language "
+                "models are folders or .gguf files");
 }
 
 void import_gguf(const ImportOptions& options, ImageBuilder& builder) {
@@ -91,8 +123,11 @@ void import_model(const ImportOptions& options, ImageBuilder& builder) {
         throw Error(options.from.string(), "does not exist");
     } else if (looks_like_gguf(options.from)) {
         import_gguf(options, builder);
+    } else if (options.from.extension() == ".safetensors") {
+        import_safetensors(options, builder);
     } else {
-        throw Error(options.from.string(), "is neither a GGUF file nor a Hugging Face folder");
+        throw Error(options.from.string(),
+                    "is neither a GGUF file nor a Hugging Face folder nor a .safetensors file");
     }
 }
 

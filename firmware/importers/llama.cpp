@@ -126,7 +126,11 @@ struct Projection {
 class LlamaImport {
    public:
     LlamaImport(const LlamaSource& source, const ImportOptions& options, ImageBuilder& builder)
-        : source_(source), config_(source.config), options_(options), builder_(builder) {}
+        : source_(source),
+          config_(source.config),
+          options_(options),
+          builder_(builder),
+          part_(builder.next_part()) {}
 
     void run();
 
@@ -145,6 +149,7 @@ class LlamaImport {
     const LlamaConfig& config_;
     const ImportOptions& options_;
     ImageBuilder& builder_;
+    const std::uint32_t part_;
     std::set<std::string, std::less<>> used_;
     std::vector<DigestTensor> digest_;
     std::uint64_t parameters_ = 0;
@@ -213,6 +218,7 @@ Ref LlamaImport::add(const SourceTensor& tensor, const std::string& canonical,
     spec.layout = matrix ? M4_LAYOUT_ROWS16 : M4_LAYOUT_PLAIN;
     spec.row_order = order(M4_ROW_ORDER_INTERLEAVED);
     spec.head_dim = head_dim;
+    spec.part = part_;
     spec.shape = tensor.shape;
     auto blocks = reordered_blocks(source_.checkpoint, tensor, head_dim,
                                    order(M4_ROW_ORDER_INTERLEAVED), have, spec.dtype);
@@ -262,6 +268,7 @@ Ref LlamaImport::add_rope_table() {
     auto table = rope_table(rope_frequencies(config_.rope, config_.head_dim), config_.context);
     TensorSpec spec;
     spec.name = "rope_table";
+    spec.part = part_;
     spec.shape = table.shape;
     return ProgramBuilder::tensor(builder_.add_tensor(std::move(spec), std::move(table.rows)));
 }
@@ -319,18 +326,16 @@ void LlamaImport::run() {
     refuse_leftovers();
 
     Part part;
-    part.name = options_.part_name;
+    part.name = options_.part_name.empty() ? "backbone" : options_.part_name;
     part.kind = PartKind::backbone;
     part.architecture = "llama";
     part.source_digest = source_digest(std::move(digest_));
     part.parameters = parameters_;
     part.context_length = config_.context;
     part.vocabulary = config_.vocabulary;
-    part.tokenizer_tensor = builder_.add_section("tokenizer", 0, source_.tokenizer);
+    part.tokenizer_tensor = builder_.add_section("tokenizer", part_, source_.tokenizer);
     part.programs.push_back(program.finish());
-    Package package;
-    package.parts.push_back(std::move(part));
-    builder_.set_package(std::move(package));
+    builder_.add_part(std::move(part));
 }
 
 }  // namespace

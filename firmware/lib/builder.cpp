@@ -198,6 +198,14 @@ void ImageBuilder::set_package(Package package) {
     impl_->package = std::move(package);
 }
 
+void ImageBuilder::add_part(Part part) {
+    impl_->package.parts.push_back(std::move(part));
+}
+
+std::uint32_t ImageBuilder::next_part() const {
+    return static_cast<std::uint32_t>(impl_->package.parts.size());
+}
+
 void ImageBuilder::write(const std::filesystem::path& folder, bool replace,
                          const Progress& progress) {
     if (impl_->entries.empty()) {

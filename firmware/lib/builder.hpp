@@ -58,6 +58,10 @@ class ImageBuilder {
     /// A bulk section of U8.
     std::uint32_t add_section(std::string name, std::uint32_t part, std::vector<std::byte> bytes);
     void set_package(Package package);
+    /// One more part of the package; its tensors are of part next_part(), as it
+    /// was before.
+    void add_part(Part part);
+    [[nodiscard]] std::uint32_t next_part() const;
 
     using Progress = std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)>;
     /// Verifies the programs, then writes `folder` (created; must not hold an

@@ -13,6 +13,7 @@ namespace m4::tools {
 
 struct PackOptions {
     std::filesystem::path from;
+    std::vector<std::string> parts;  ///< NAME=PATH, several checkpoints; without `from`
     std::filesystem::path out;
     std::string quantize = "auto";
     std::string name = "backbone";  ///< of the node that will serve it

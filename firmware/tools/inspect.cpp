@@ -26,6 +26,28 @@ std::uint64_t bytes_of_part(const Image& image, std::size_t part) {
     return bytes;
 }
 
+const char* kind_name(firmware::PartKind kind) {
+    return kind == firmware::PartKind::backbone ? "backbone" : "encoder";
+}
+
+/// Multiply-adds of one token, without its context; of one item of an encoder.
+std::uint64_t multiply_adds(const Image& image, const firmware::Program& program) {
+    const auto rows = [&](const firmware::Op& op, std::size_t slot) -> std::uint64_t {
+        return program.values[op.inputs[slot].index].dims[0].factor;
+    };
+    std::uint64_t sum = 0;
+    for (const firmware::Op& op : program.ops) {
+        if (op.code == firmware::OpCode::linear) {
+            const Tensor& weight = image.tensors()[op.inputs[1].index];
+            sum += rows(op, 0) * weight.shape[0] * weight.shape[1];
+        } else if (op.code == firmware::OpCode::self_attention) {
+            const std::uint64_t width = program.values[op.inputs[0].index].dims[1].factor;
+            sum += 2 * rows(op, 0) * rows(op, 1) * width;  // scores, and values
+        }
+    }
+    return sum;
+}
+
 /// Operators, and groups of them that may run as one.
 std::size_t kernels_of(const firmware::Program& program) {
     std::size_t count = program.ops.size();
@@ -75,10 +97,11 @@ ordered_json part_json(const Image& image, std::size_t index) {
                             {"values", program.values.size()},
                             {"states", program.states.size()},
                             {"fusions", program.fusions.size()},
+                            {"multiply_adds", multiply_adds(image, program)},
                             {"operators_used", operators_used(program)}});
     }
     return {{"name", part.name},
-            {"kind", "backbone"},
+            {"kind", kind_name(part.kind)},
             {"architecture", part.architecture},
             {"parameters", part.parameters},
             {"bytes", bytes_of_part(image, index)},
@@ -121,17 +144,22 @@ ordered_json image_json(const Image& image, std::size_t signature_bytes, bool wi
 void print_parts(const Image& image) {
     for (std::size_t i = 0; i < image.package().parts.size(); ++i) {
         const Part& part = image.package().parts[i];
-        std::cout << "\npart " << part.name << " (backbone)\n"
+        std::cout << "\npart " << part.name << " (" << kind_name(part.kind) << ")\n"
                   << "  architecture   " << part.architecture << '\n'
                   << "  parameters     " << count_text(part.parameters) << '\n'
                   << "  stored         " << size_text(bytes_of_part(image, i)) << '\n'
-                  << "  context        " << count_text(part.context_length) << " positions\n"
-                  << "  vocabulary     " << count_text(part.vocabulary) << " tokens\n"
                   << "  source digest  " << to_hex(part.source_digest) << '\n';
+        const bool backbone = part.kind == firmware::PartKind::backbone;
+        if (backbone) {
+            std::cout << "  context        " << count_text(part.context_length) << " positions\n"
+                      << "  vocabulary     " << count_text(part.vocabulary) << " tokens\n";
+        }
         for (const auto& program : part.programs) {
             std::cout << "  program        " << program.name << ": " << program.ops.size()
                       << " operators in " << kernels_of(program) << " groups, "
-                      << program.states.size() << " states\n   ";
+                      << program.states.size() << " states\n"
+                      << "  multiply-adds  " << count_text(multiply_adds(image, program))
+                      << (backbone ? " a token, without its context\n   " : " an input\n   ");
             for (const auto& [name, count] : operators_used(program)) {
                 std::cout << ' ' << name << " x" << count;
             }

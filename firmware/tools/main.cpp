@@ -40,8 +40,12 @@ int fail(const std::string& text) {
 
 void add_pack(CLI::App& app, PackOptions& options) {
     CLI::App* command = app.add_subcommand("pack", "Make an image of a checkpoint");
-    command->add_option("--from", options.from, "a .gguf file or a Hugging Face folder")
-        ->required();
+    CLI::Option* from = command->add_option(
+        "--from", options.from,
+        "a .gguf file, a Hugging Face folder or an encoder's .safetensors file");
+    CLI::Option* parts = command->add_option(
+        "--part", options.parts, "NAME=PATH: one of several such that make one image; repeatable");
+    from->excludes(parts);
     command->add_option("--out", options.out, "the image folder to write")->required();
     command
         ->add_option("--quantize", options.quantize,

@@ -149,6 +149,24 @@ TEST_CASE("golden: greedy text of stories260K, from GGUF F32, GGUF F16 and Huggi
     }
 }
 
+TEST_CASE("golden: a backbone answers as ever with encoders beside it in its image") {
+    const std::string data = shared_data();
+    if (data.empty()) {
+        M4_SKIP("no reference data folder");
+    }
+    const Scratch scratch;
+    const std::filesystem::path image = scratch / "image";
+    const Finished pack =
+        run({binary("m4fw"), "pack", "--part", "motion=" + data + "/limu-bert/motion.safetensors",
+             "--part", "backbone=" + data + "/stories260K/hf", "--part",
+             "eye=" + data + "/mnist-vit/mnist_vit.safetensors", "--out", image.string(),
+             "--quantize", "f32"});
+    INFO(pack.err);
+    REQUIRE(pack.status == 0);
+    const Service service(image);
+    check_golden_texts(service, data + "/stories260K/golden.json");
+}
+
 TEST_CASE("golden: log-probabilities of stories260K at every position") {
     const std::string data = shared_data();
     if (data.empty()) {

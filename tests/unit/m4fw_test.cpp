@@ -25,7 +25,12 @@ void check_failure(const Ran& ran, int status, const std::string& part) {
 TEST_CASE("m4fw: a wrong command line is a usage error") {
     check_failure(m4fw(""), 2, "usage");
     check_failure(m4fw("frob"), 2, "no subcommand 'frob'");
-    check_failure(m4fw("pack"), 2, "--from");
+    check_failure(m4fw("pack"), 2, "--out");
+    check_failure(m4fw("pack --out y"), 1, "pack: needs --from, or --part");
+    check_failure(m4fw("pack --from x --part a=b --out y"), 2, "--part");
+    check_failure(m4fw("pack --part nothing --out y"), 1, "--part nothing: is not NAME=PATH");
+    check_failure(m4fw("pack --part a= --out y"), 1, "--part a=: is not NAME=PATH");
+    check_failure(m4fw("pack --part a=/nonexistent --out y"), 1, "/nonexistent: does not exist");
     check_failure(m4fw("pack --from x --out y --quantize q3"), 2, "q3");
     check_failure(m4fw("pack --from x --out y --rollback-index -1"), 2, "-1");
     check_failure(m4fw("verify"), 2, "folder");
@@ -104,6 +109,29 @@ TEST_CASE("m4fw: every packing of one checkpoint has one source digest") {
             CHECK(m4fw("verify " + out).status == 0);
         }
     }
+    // One image of several parts, each of the digest that it has alone.
+    const std::string hf = "backbone=" + data + "/stories260K/hf";
+    const std::string motion = "motion=" + data + "/limu-bert/motion.safetensors";
+    const std::string senses = "my=" + data + "/imagebind-tiny/imagebind-tiny.safetensors";
+    const auto both = (temp / "both").string();
+    const Ran packed =
+        m4fw("pack --part " + hf + " --part " + motion + " --part " + senses + " --out " + both);
+    CAPTURE(packed.err);
+    REQUIRE(packed.status == 0);
+    const auto parts = nlohmann::json::parse(m4fw("inspect --json " + both).out).at("parts");
+    REQUIRE(parts.size() == 5);
+    CHECK(parts.at(0).at("source_digest") == source_digest);
+    CHECK(parts.at(0).at("kind") == "backbone");
+    CHECK(parts.at(1).at("name") == "motion");
+    CHECK(parts.at(1).at("kind") == "encoder");
+    CHECK(parts.at(2).at("name") == "my-image");
+    CHECK(parts.at(4).at("name") == "my-imu");
+    // 120 rows: into 72 columns, then four times six matrices and attention.
+    CHECK(parts.at(1).at("programs").at(0).at("multiply_adds") ==
+          120 * 6 * 72 + 4 * (120 * (4 * 72 * 72 + 2 * 72 * 144) + 2 * 120 * 120 * 72));
+    check_failure(m4fw("pack --part a=" + data + "/stories260K/hf --part " + motion + " --part " +
+                       motion + " --out " + (temp / "new").string()),
+                  1, "part motion: a second part of this name");
     check_failure(m4fw("pack --from /nonexistent --out " + (temp / "new").string()), 1,
                   "/nonexistent");
     CHECK_FALSE(std::filesystem::exists(temp / "new"));

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "checkpoint.hpp"
+#include "import.hpp"
+
+namespace m4::firmware {
+
+class ImageBuilder;
+
+/// A checkpoint of an encoder in one safetensors file, which says what it is by
+/// its tensors' names alone. `file`: where it lies, for what may lie beside it.
+struct EncoderSource {
+    std::filesystem::path file;
+    std::shared_ptr<const Checkpoint> checkpoint;
+};
+
+/// LIMU-BERT (Xu et al., SenSys 2021): motion; 120 samples of 6 channels.
+/// `hidden` of each sample, and their mean as `embedding`.
+void import_limu_bert(const EncoderSource& source, const ImportOptions& options,
+                      ImageBuilder& builder);
+
+/// A small vision transformer with post-norm blocks of one head, GELU by tanh, a
+/// mean over patches and a classifier. `embedding` and `scores`.
+void import_mean_vit(const EncoderSource& source, const ImportOptions& options,
+                     ImageBuilder& builder);
+
+/// ImageBind (Girdhar et al., CVPR 2023): image, audio and IMU trunks, each a part
+/// of its own; `embedding` in the shared space. Heads come from a file of the same
+/// name that ends in .json, or by the published widths. The text trunk is left out.
+void import_imagebind(const EncoderSource& source, const ImportOptions& options,
+                      ImageBuilder& builder);
+
+}  // namespace m4::firmware
