@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "lib/image.hpp"
+#include "vk/pipelines.hpp"
+#include "weights/store.hpp"
+
+namespace m4::engine {
+
+/// A value of an encoder: rows an item, and columns. None: rows are 0.
+struct ItemShape {
+    std::uint32_t rows = 0;
+    std::uint32_t columns = 0;
+
+    [[nodiscard]] std::uint64_t floats(std::uint32_t items) const {
+        return std::uint64_t{items} * rows * columns;
+    }
+};
+
+/// What an encoder gave: floats, item by item, row-major. Empty where it has no
+/// such output. Until its next run.
+struct Encoded {
+    std::span<const float> embedding;
+    std::span<const float> hidden;
+    std::span<const float> scores;
+};
+
+/// Runs the `encode` program of an encoder. Device, kernels and weights are
+/// shared with others, and outlive it. One thread constructs, uses and destroys
+/// it, the one that they belong to.
+class Encoder {
+   public:
+    struct Options {
+        std::uint32_t max_items = 8;  ///< in one run
+        bool force_storage = false;   ///< as on a device whose texel buffers are small (tests)
+    };
+
+    /// `weights` hold all tensors of the part's program. Throws DeviceError where
+    /// the device cannot run it.
+    Encoder(vk::Device& device, vk::Pipelines& pipelines, weights::Store& weights,
+            const firmware::Image& image, const firmware::Part& part, const Options& options);
+    ~Encoder();
+    Encoder(const Encoder&) = delete;
+    Encoder& operator=(const Encoder&) = delete;
+
+    [[nodiscard]] ItemShape features() const;
+    [[nodiscard]] ItemShape embedding() const;
+    [[nodiscard]] ItemShape hidden() const;
+    [[nodiscard]] ItemShape scores() const;
+    [[nodiscard]] std::uint32_t max_items() const;
+
+    /// `data`: the features of as many items as it holds, 1 to max_items(). Throws
+    /// DeviceError on loss of the device (it is then unusable), and
+    /// std::invalid_argument where `data` is not whole items or too many.
+    Encoded run(std::span<const float> data);
+
+   private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace m4::engine

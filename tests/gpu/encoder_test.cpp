@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT
+// Encoders from their checkpoints to their results: against the reference data,
+// and a random one against itself in other company.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <stdexcept>
+
+#include "checkpoint_writer.hpp"
+#include "engine/encoder.hpp"
+#include "engine/plan.hpp"
+#include "gpu.hpp"
+#include "importers/import.hpp"
+#include "lib/builder.hpp"
+#include "temp_folder.hpp"
+
+namespace m4::test {
+
+namespace {
+
+using engine::Encoder;
+
+/// A safetensors file of the reference data.
+class Data {
+   public:
+    explicit Data(const std::filesystem::path& path) {
+        std::ifstream file(path, std::ios::binary);
+        std::uint64_t header_bytes = 0;
+        file.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes);
+        std::string text(header_bytes, '\0');
+        file.read(text.data(), static_cast<std::streamsize>(text.size()));
+        header_ = nlohmann::json::parse(text);
+        bytes_.assign(std::istreambuf_iterator<char>(file), {});
+    }
+
+    template <typename T>
+    [[nodiscard]] std::vector<T> read(const std::string& name) const {
+        const auto offsets = header_.at(name).at("data_offsets");
+        const auto first = offsets.at(0).get<std::size_t>();
+        std::vector<T> all((offsets.at(1).get<std::size_t>() - first) / sizeof(T));
+        std::memcpy(all.data(), bytes_.data() + first, all.size() * sizeof(T));
+        return all;
+    }
+
+   private:
+    nlohmann::json header_;
+    std::string bytes_;
+};
+
+/// The parts of a checkpoint on a device.
+class Senses {
+   public:
+    explicit Senses(const std::filesystem::path& file, const Encoder::Options& options = {})
+        : mapped_([&] {
+              firmware::ImageBuilder builder("senses", "test", 0);
+              firmware::import_model({.from = file, .stored = M4_DTYPE_F32}, builder);
+              builder.write(folder_ / "image", false);
+              return firmware::MappedImage::open_folder(folder_ / "image");
+          }()),
+          device_({test_device(), true}),
+          pipelines_(device_, {}),
+          weights_(device_, mapped_.payload(), mapped_.image().tensors(), used()) {
+        for (const firmware::Part& part : mapped_.image().package().parts) {
+            encoders_[part.name] = std::make_unique<Encoder>(device_, pipelines_, weights_,
+                                                             mapped_.image(), part, options);
+        }
+    }
+
+    [[nodiscard]] Encoder& at(const std::string& part) { return *encoders_.at(part); }
+    [[nodiscard]] std::size_t count() const { return encoders_.size(); }
+
+   private:
+    [[nodiscard]] std::vector<std::uint32_t> used() const {
+        std::vector<std::uint32_t> all;
+        for (const firmware::Part& part : mapped_.image().package().parts) {
+            const auto own = engine::used_tensors(part.programs.at(0));
+            all.insert(all.end(), own.begin(), own.end());
+        }
+        return all;
+    }
+
+    TempFolder folder_;
+    firmware::MappedImage mapped_;
+    vk::Device device_;
+    vk::Pipelines pipelines_;
+    weights::Store weights_;
+    std::map<std::string, std::unique_ptr<Encoder>> encoders_;
+};
+
+using Pick = std::span<const float> engine::Encoded::*;
+
+/// One output of all inputs, a run for as many as it takes.
+std::vector<float> encode(Encoder& encoder, std::span<const float> data, Pick pick) {
+    const std::size_t most = encoder.features().floats(encoder.max_items());
+    std::vector<float> all;
+    for (std::size_t at = 0; at < data.size(); at += most) {
+        const auto part = data.subspan(at, std::min(most, data.size() - at));
+        const auto values = encoder.run(part).*pick;
+        all.insert(all.end(), values.begin(), values.end());
+    }
+    return all;
+}
+
+/// Of each value its distance, by the largest of them.
+double relative(std::span<const float> got, std::span<const float> wanted) {
+    if (got.size() != wanted.size() || got.empty()) {
+        return HUGE_VAL;
+    }
+    double largest = 0;
+    double difference = 0;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+        const double distance = std::abs(double{got[i]} - double{wanted[i]});
+        largest = std::max(largest, std::abs(double{wanted[i]}));
+        difference = std::isnan(distance) ? HUGE_VAL : std::max(difference, distance);
+    }
+    return difference / largest;
+}
+
+/// A random LIMU-BERT of 24 dimensions.
+void write_random_limu(const std::filesystem::path& file) {
+    constexpr std::uint64_t kWidth = 24;
+    std::map<std::string, SafeTensor> tensors;
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal(0, 0.3F);
+    const auto add = [&](const std::string& name, const std::vector<std::uint64_t>& shape) {
+        std::uint64_t count = 1;
+        for (const std::uint64_t side : shape) {
+            count *= side;
+        }
+        std::vector<float> values(count);
+        std::generate(values.begin(), values.end(), [&] { return normal(random); });
+        tensors[name] = {"F32", shape, store_values(values, Stored::f32)};
+    };
+    const auto linear = [&](const std::string& name, std::uint64_t rows, std::uint64_t columns) {
+        add("transformer." + name + ".weight", {rows, columns});
+        add("transformer." + name + ".bias", {rows});
+    };
+    linear("embed.lin", kWidth, 6);
+    add("transformer.embed.pos_embed.weight", {120, kWidth});
+    for (const char* name : {"attn.proj_q", "attn.proj_k", "attn.proj_v", "proj"}) {
+        linear(name, kWidth, kWidth);
+    }
+    linear("pwff.fc1", 40, kWidth);
+    linear("pwff.fc2", kWidth, 40);
+    for (const char* name : {"embed.norm", "norm1", "norm2"}) {
+        add("transformer." + std::string(name) + ".gamma", {kWidth});
+        add("transformer." + std::string(name) + ".beta", {kWidth});
+    }
+    add("decoder.weight", {6, kWidth});  // is left out
+    write_file(file, safetensors_bytes(tensors));
+}
+
+}  // namespace
+
+TEST_CASE("encoder: inputs together compute what each does alone, whichever way is read") {
+    M4_NEEDS_DEVICE();
+    const TempFolder folder;
+    write_random_limu(folder / "limu.safetensors");
+    Senses texel(folder / "limu.safetensors", {.max_items = 3});
+    Senses storage(folder / "limu.safetensors", {.max_items = 8, .force_storage = true});
+    Encoder& encoder = texel.at("imu");
+    CHECK(encoder.features().rows == 120);
+    CHECK(encoder.features().columns == 6);
+    CHECK(encoder.hidden().columns == 24);
+    CHECK(encoder.embedding().rows == 1);
+    CHECK(encoder.scores().rows == 0);
+    std::vector<float> data(encoder.features().floats(5));
+    std::mt19937 random(3);
+    std::normal_distribution<float> normal;
+    std::generate(data.begin(), data.end(), [&] { return normal(random); });
+    const auto together = encode(encoder, data, &engine::Encoded::hidden);
+    std::vector<float> alone;
+    for (std::uint32_t i = 0; i < 5; ++i) {
+        const auto one = encoder.run(std::span(data).subspan(i * 720, 720)).hidden;
+        alone.insert(alone.end(), one.begin(), one.end());
+    }
+    CHECK(together.size() == 5 * 120 * 24);
+    CHECK(relative(together, alone) < 1e-6);
+    CHECK(relative(encode(storage.at("imu"), data, &engine::Encoded::hidden), alone) < 1e-5);
+    // The embedding is the mean of the states.
+    const auto means = encode(encoder, data, &engine::Encoded::embedding);
+    std::vector<float> wanted(means.size());
+    for (std::size_t i = 0; i < alone.size(); ++i) {
+        wanted[i / (120 * 24) * 24 + i % 24] += alone[i] / 120;
+    }
+    CHECK(relative(means, wanted) < 1e-5);
+}
+
+TEST_CASE("encoder: what is not whole inputs is refused, and nothing changes") {
+    M4_NEEDS_DEVICE();
+    const TempFolder folder;
+    write_random_limu(folder / "limu.safetensors");
+    Senses senses(folder / "limu.safetensors", {.max_items = 2});
+    Encoder& encoder = senses.at("imu");
+    std::vector<float> data(encoder.features().floats(3), 0.5F);
+    const auto before = encode(encoder, std::span(data).first(720), &engine::Encoded::hidden);
+    CHECK_THROWS_WITH_AS((void)encoder.run({}), "features of 0 floats are not 1 to 2 items of 720",
+                         std::invalid_argument);
+    CHECK_THROWS_AS((void)encoder.run(std::span(data).first(719)), std::invalid_argument);
+    CHECK_THROWS_AS((void)encoder.run(data), std::invalid_argument);
+    CHECK(encode(encoder, std::span(data).first(720), &engine::Encoded::hidden) == before);
+}
+
+TEST_CASE("encoder: LIMU-BERT's states are the reference's") {
+    M4_NEEDS_DEVICE();
+    if (shared_data().empty()) {
+        M4_SKIP("no reference data");
+    }
+    const std::filesystem::path folder = shared_data() + "/limu-bert";
+    const Data golden(folder / "golden.safetensors");
+    Senses senses(folder / "motion.safetensors");
+    const auto hidden =
+        encode(senses.at("imu"), golden.read<float>("in.x"), &engine::Encoded::hidden);
+    CHECK(relative(hidden, golden.read<float>("out.hidden")) < 1e-4);
+}
+
+TEST_CASE("encoder: a vision transformer reads a thousand digits") {
+    M4_NEEDS_DEVICE();
+    if (shared_data().empty()) {
+        M4_SKIP("no reference data");
+    }
+    const std::filesystem::path folder = shared_data() + "/mnist-vit";
+    const Data golden(folder / "golden.safetensors");
+    Senses senses(folder / "mnist_vit.safetensors", {.max_items = 32});
+    Encoder& encoder = senses.at("image");
+    const auto scores =
+        encode(encoder, golden.read<float>("in.normalized"), &engine::Encoded::scores);
+    CHECK(relative(scores, golden.read<float>("out.logits")) < 1e-4);
+
+    const Data digits(folder / "t10k-1000.safetensors");
+    const auto pixels = digits.read<std::uint8_t>("pixels");
+    const auto labels = digits.read<std::int64_t>("label");
+    std::vector<float> data;
+    for (const std::uint8_t pixel : pixels) {
+        data.push_back((static_cast<float>(pixel) / 255 - 0.1307F) / 0.3081F);
+    }
+    const auto all = encode(encoder, data, &engine::Encoded::scores);
+    REQUIRE(all.size() == labels.size() * 10);
+    std::size_t right = 0;
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+        const auto row = all.begin() + static_cast<std::ptrdiff_t>(i * 10);
+        right += std::max_element(row, row + 10) - row == labels[i];
+    }
+    CHECK(right == 812);
+}
+
+TEST_CASE("encoder: ImageBind's image, audio and IMU trunks give the reference's embeddings") {
+    M4_NEEDS_DEVICE();
+    if (shared_data().empty()) {
+        M4_SKIP("no reference data");
+    }
+    const std::filesystem::path folder = shared_data() + "/imagebind-tiny";
+    const Data golden(folder / "imagebind-tiny.io.safetensors");
+    Senses senses(folder / "imagebind-tiny.safetensors");
+    CHECK(senses.count() == 3);
+    const auto embed = [&](const char* part, const char* input) {
+        return encode(senses.at(part), golden.read<float>(input), &engine::Encoded::embedding);
+    };
+    CHECK(relative(embed("image", "in.vision"), golden.read<float>("out.vision")) < 1e-3);
+    CHECK(relative(embed("imu", "in.imu"), golden.read<float>("out.imu")) < 1e-3);
+    // Three clips of one recording, averaged.
+    const auto clips = embed("audio", "in.audio");
+    std::vector<float> mean(clips.size() / 3);
+    for (std::size_t i = 0; i < clips.size(); ++i) {
+        mean[i % mean.size()] += clips[i] / 3;
+    }
+    CHECK(relative(mean, golden.read<float>("out.audio")) < 1e-3);
+}
+
+}  // namespace m4::test
