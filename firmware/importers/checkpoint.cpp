@@ -54,8 +54,9 @@ std::uint64_t source_bytes(SourceType type, std::span<const std::uint64_t> shape
                            const std::string& place) {
     const SourceBlock block = source_block(type);
     const std::uint64_t count = checked_element_count(shape, place);
-    if (shape.back() % block.elements != 0) {
-        throw Error(place, "rows of " + std::to_string(shape.back()) +
+    const std::uint64_t columns = shape.empty() ? 1 : shape.back();  // a scalar has no shape
+    if (columns % block.elements != 0) {
+        throw Error(place, "rows of " + std::to_string(columns) +
                                " elements are not whole blocks of " +
                                std::to_string(block.elements));
     }

@@ -270,12 +270,17 @@ class TrunkImport {
 
 void import_imagebind(const EncoderSource& source, const ImportOptions& options,
                       ImageBuilder& builder) {
+    bool found = false;
     for (const Trunk& trunk : trunks()) {
         const std::string stem =
             "modality_preprocessors." + std::string(trunk.name) + "." + trunk.stem;
         if (source.checkpoint->find(stem) != nullptr) {
             TrunkImport(source, options, builder, trunk).run();
+            found = true;
         }
+    }
+    if (!found) {
+        throw Error(source.checkpoint->place(), "has no trunk of image, audio or IMU");
     }
 }
 

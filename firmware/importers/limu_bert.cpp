@@ -24,10 +24,13 @@ void import_limu_bert(const EncoderSource& source, const ImportOptions& options,
                       ImageBuilder& builder) {
     const std::string root = "transformer.";
     EncoderTensors tensors(source.checkpoint, options, builder);
-    const SourceTensor* embedding = source.checkpoint->find(root + "embed.lin.weight");
-    const SourceTensor* inner = source.checkpoint->find(root + "pwff.fc1.weight");
-    const auto width = static_cast<std::uint32_t>(embedding->shape.at(0));
-    const std::uint64_t inner_width = inner == nullptr ? 0 : inner->shape.at(0);
+    const auto rows_of = [&](const std::string& name) -> std::uint64_t {
+        const SourceTensor* tensor = source.checkpoint->find(root + name);
+        return tensor == nullptr || tensor->shape.empty() ? 0 : tensor->shape[0];
+    };
+    // Where one is missing, the tensors say so below.
+    const auto width = static_cast<std::uint32_t>(rows_of("embed.lin.weight"));
+    const std::uint64_t inner_width = rows_of("pwff.fc1.weight");
 
     // All norms and matrices once, for the block is one.
     ProgramBuilder program("encode");
@@ -60,7 +63,10 @@ void import_limu_bert(const EncoderSource& source, const ImportOptions& options,
     h = program.layer_norm(h, embed_norm[0], embed_norm[1], kEps);
     const double scale = 1 / std::sqrt(static_cast<double>(width) / kHeads);
     for (std::uint32_t block = 0; block < kBlocks; ++block) {
-        h = program.self_attention(apply(h, q, width), apply(h, k, width), apply(h, v, width),
+        const auto queries = apply(h, q, width);
+        const auto keys = apply(h, k, width);
+        const auto values = apply(h, v, width);
+        h = program.self_attention(queries, keys, values,
                                    {.heads = kHeads, .kv_heads = kHeads, .scale = scale});
         h = program.add(h, apply(h, out, width));
         h = program.layer_norm(h, norm1[0], norm1[1], kEps);

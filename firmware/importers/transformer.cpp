@@ -9,8 +9,8 @@ namespace m4::firmware {
 using Ref = ProgramBuilder::Ref;
 
 Ref Transformer::norm(Ref x, const std::string& weight, const std::string& bias, double eps) {
-    return program_.layer_norm(x, tensors_.vector(weight, width_), tensors_.vector(bias, width_),
-                               eps);
+    const Ref factor = tensors_.vector(weight, width_);  // tensors in this order, always
+    return program_.layer_norm(x, factor, tensors_.vector(bias, width_), eps);
 }
 
 Ref Transformer::linear(Ref x, const std::string& weight, const std::string& bias,

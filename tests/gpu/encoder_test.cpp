@@ -122,46 +122,12 @@ double relative(std::span<const float> got, std::span<const float> wanted) {
     return difference / largest;
 }
 
-/// A random LIMU-BERT of 24 dimensions.
-void write_random_limu(const std::filesystem::path& file) {
-    constexpr std::uint64_t kWidth = 24;
-    std::map<std::string, SafeTensor> tensors;
-    std::mt19937 random(7);
-    std::normal_distribution<float> normal(0, 0.3F);
-    const auto add = [&](const std::string& name, const std::vector<std::uint64_t>& shape) {
-        std::uint64_t count = 1;
-        for (const std::uint64_t side : shape) {
-            count *= side;
-        }
-        std::vector<float> values(count);
-        std::generate(values.begin(), values.end(), [&] { return normal(random); });
-        tensors[name] = {"F32", shape, store_values(values, Stored::f32)};
-    };
-    const auto linear = [&](const std::string& name, std::uint64_t rows, std::uint64_t columns) {
-        add("transformer." + name + ".weight", {rows, columns});
-        add("transformer." + name + ".bias", {rows});
-    };
-    linear("embed.lin", kWidth, 6);
-    add("transformer.embed.pos_embed.weight", {120, kWidth});
-    for (const char* name : {"attn.proj_q", "attn.proj_k", "attn.proj_v", "proj"}) {
-        linear(name, kWidth, kWidth);
-    }
-    linear("pwff.fc1", 40, kWidth);
-    linear("pwff.fc2", kWidth, 40);
-    for (const char* name : {"embed.norm", "norm1", "norm2"}) {
-        add("transformer." + std::string(name) + ".gamma", {kWidth});
-        add("transformer." + std::string(name) + ".beta", {kWidth});
-    }
-    add("decoder.weight", {6, kWidth});  // is left out
-    write_file(file, safetensors_bytes(tensors));
-}
-
 }  // namespace
 
 TEST_CASE("encoder: inputs together compute what each does alone, whichever way is read") {
     M4_NEEDS_DEVICE();
     const TempFolder folder;
-    write_random_limu(folder / "limu.safetensors");
+    write_file(folder / "limu.safetensors", safetensors_bytes(random_limu()));
     Senses texel(folder / "limu.safetensors", {.max_items = 3});
     Senses storage(folder / "limu.safetensors", {.max_items = 8, .force_storage = true});
     Encoder& encoder = texel.at("imu");
@@ -195,7 +161,7 @@ TEST_CASE("encoder: inputs together compute what each does alone, whichever way 
 TEST_CASE("encoder: what is not whole inputs is refused, and nothing changes") {
     M4_NEEDS_DEVICE();
     const TempFolder folder;
-    write_random_limu(folder / "limu.safetensors");
+    write_file(folder / "limu.safetensors", safetensors_bytes(random_limu()));
     Senses senses(folder / "limu.safetensors", {.max_items = 2});
     Encoder& encoder = senses.at("imu");
     std::vector<float> data(encoder.features().floats(3), 0.5F);

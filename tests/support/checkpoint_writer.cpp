@@ -227,6 +227,39 @@ std::string safetensors_bytes(const std::map<std::string, SafeTensor>& tensors) 
     return out.data + data;
 }
 
+std::map<std::string, SafeTensor> random_limu() {
+    constexpr std::uint64_t kWidth = 24;
+    std::map<std::string, SafeTensor> tensors;
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal(0, 0.3F);
+    const auto add = [&](const std::string& name, const std::vector<std::uint64_t>& shape) {
+        std::uint64_t count = 1;
+        for (const std::uint64_t side : shape) {
+            count *= side;
+        }
+        std::vector<float> values(count);
+        std::generate(values.begin(), values.end(), [&] { return normal(random); });
+        tensors[name] = {"F32", shape, store_values(values, Stored::f32)};
+    };
+    const auto linear = [&](const std::string& name, std::uint64_t rows, std::uint64_t columns) {
+        add("transformer." + name + ".weight", {rows, columns});
+        add("transformer." + name + ".bias", {rows});
+    };
+    linear("embed.lin", kWidth, 6);
+    add("transformer.embed.pos_embed.weight", {120, kWidth});
+    for (const char* name : {"attn.proj_q", "attn.proj_k", "attn.proj_v", "proj"}) {
+        linear(name, kWidth, kWidth);
+    }
+    linear("pwff.fc1", 40, kWidth);
+    linear("pwff.fc2", kWidth, 40);
+    for (const char* name : {"embed.norm", "norm1", "norm2"}) {
+        add("transformer." + std::string(name) + ".gamma", {kWidth});
+        add("transformer." + std::string(name) + ".beta", {kWidth});
+    }
+    add("decoder.weight", {6, kWidth});  // is left out
+    return tensors;
+}
+
 LlamaCheckpoint random_llama(const LlamaShape& shape, std::uint32_t seed) {
     LlamaCheckpoint model;
     model.shape = shape;

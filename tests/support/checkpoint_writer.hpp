@@ -76,6 +76,9 @@ struct SafeTensor {
 };
 [[nodiscard]] std::string safetensors_bytes(const std::map<std::string, SafeTensor>& tensors);
 
+/// A random LIMU-BERT of 24 dimensions, by its tensors' names.
+[[nodiscard]] std::map<std::string, SafeTensor> random_limu();
+
 struct LlamaShape {
     std::uint32_t dim = 32;
     std::uint32_t layers = 2;

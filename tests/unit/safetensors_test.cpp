@@ -21,6 +21,7 @@ std::string small_file() {
     return m4::test::safetensors_bytes({
         {"b", {"BF16", {2}, m4::test::store_values({1.5F, -2}, Stored::bf16)}},
         {"m", {"F32", {2, 2}, m4::test::store_values({1, 2, 3, 4}, Stored::f32)}},
+        {"s", {"F32", {}, m4::test::store_values({2.5F}, Stored::f32)}},
         {"v", {"F16", {3}, m4::test::store_values({1, -0.5F, 65504}, Stored::f16)}},
     });
 }
@@ -68,6 +69,9 @@ TEST_CASE("safetensors: tensors of every imported type, unaligned data included"
     values.resize(2);
     checkpoint.find("b")->read(0, values);
     CHECK(values == std::vector<float>{1.5F, -2});
+    values.resize(1);
+    checkpoint.find("s")->read(0, values);  // a scalar, of no dimension
+    CHECK(values == std::vector<float>{2.5F});
 }
 
 TEST_CASE("safetensors: a file cut anywhere is refused") {
