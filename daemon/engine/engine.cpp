@@ -82,6 +82,7 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
       logits(device, std::uint64_t{max_rows} * part.vocabulary * sizeof(float),
              hpp::BufferUsageFlagBits::eTransferDst, vk::MemoryKind::readback),
       fuse(options.fuse),
+      addresses(options.addresses),
       chain(options.chain),
       tunings(device, options.cache_dir),
       plan(make_plan(tunings.best().tuning)),

@@ -43,6 +43,8 @@ struct Options {
     /// buffers (tests).
     bool subgroups = true;
     bool force_storage = false;
+    /// The weights of linear by their device address, whatever is measured (tests).
+    bool addresses = false;
     bool timestamps = true;   ///< false: as on a device without them (tests)
     bool validation = false;  ///< Vulkan validation layer; its messages throw
     /// Asked after each step, before its results are used; must outlive the

@@ -65,6 +65,7 @@ struct Engine::Impl {
     ops::StepMemory memory;
     vk::Buffer logits;  // what the host reads
     const bool fuse;
+    const bool addresses;
     const std::uint32_t chain;  // 0: as tuned
     TuningChoice tunings;
     std::unique_ptr<TunedPlan> plan;

@@ -24,6 +24,7 @@ void Engine::Impl::end_cold() {
 
 std::unique_ptr<TunedPlan> Engine::Impl::make_plan(ops::Tuning tuning) {
     tuning.fuse = fuse;
+    tuning.linear_address = tuning.linear_address || addresses;
     tuning.chain = std::min(chain == 0 ? tuning.chain : chain, ops::StepWords::kMostPasses);
     const ops::Context context{.pipelines = pipelines,
                                .limits = device.limits(),

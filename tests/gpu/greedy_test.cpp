@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/engine.hpp"
@@ -163,32 +164,37 @@ TEST_CASE("greedy: 200 tokens are the reference's over variants, batches and cha
     const TempFolder folder;
     write_tiny_model(model, folder / "image");
     const auto image = firmware::MappedImage::open_folder(folder / "image");
-    for (const bool storage : {false, true}) {
-        for (const bool subgroups : {true, false}) {
-            engine::Options options;
-            options.device = test_device();
-            options.kv_type = engine::KvType::f32;
-            options.kv_pool_bytes = 4U << 20;
-            options.validation = true;
-            options.force_storage = storage;
-            options.subgroups = subgroups;
-            options.chain = 4;
-            Engine engine(image, options);
-            CHECK(noise(engine, model, expected[0]) < kNoise);
-            for (const std::size_t batch : {1U, 4U, 8U}) {
-                for (const std::uint32_t passes : {1U, 4U}) {
-                    CAPTURE(storage);
-                    CAPTURE(subgroups);
-                    CAPTURE(batch);
-                    CAPTURE(passes);
-                    const std::vector<Tokens> some(
-                        prompts.begin(), prompts.begin() + static_cast<std::ptrdiff_t>(batch));
-                    const auto made = continue_on_device(engine, some, passes);
-                    for (std::size_t i = 0; i < batch; ++i) {
-                        CHECK(made[i] == expected[i]);
-                    }
-                    CHECK(engine.kv_use().used == 0);
+    struct Way {
+        const char* name;
+        bool storage, subgroups, addresses;
+    };
+    for (const Way& way :
+         {Way{"texels, subgroups", false, true, false}, Way{"texels", false, false, false},
+          Way{"storage", true, false, false}, Way{"addresses", false, false, true},
+          Way{"addresses, subgroups beside them", false, true, true}}) {
+        engine::Options options;
+        options.device = test_device();
+        options.kv_type = engine::KvType::f32;
+        options.kv_pool_bytes = 4U << 20;
+        options.validation = true;
+        options.force_storage = way.storage;
+        options.subgroups = way.subgroups;
+        options.addresses = way.addresses;
+        options.chain = 4;
+        CAPTURE(std::string(way.name));
+        Engine engine(image, options);
+        CHECK(noise(engine, model, expected[0]) < kNoise);
+        for (const std::size_t batch : {1U, 4U, 8U}) {
+            for (const std::uint32_t passes : {1U, 4U}) {
+                CAPTURE(batch);
+                CAPTURE(passes);
+                const std::vector<Tokens> some(
+                    prompts.begin(), prompts.begin() + static_cast<std::ptrdiff_t>(batch));
+                const auto made = continue_on_device(engine, some, passes);
+                for (std::size_t i = 0; i < batch; ++i) {
+                    CHECK(made[i] == expected[i]);
                 }
+                CHECK(engine.kv_use().used == 0);
             }
         }
     }
