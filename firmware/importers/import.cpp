@@ -25,12 +25,19 @@ constexpr const char* kConfigFile = "config.json";
 struct Architecture {
     std::string_view name;         ///< general.architecture of GGUF, model_type of config.json
     std::string_view model_class;  ///< architectures[0] of config.json
-    void (*from_gguf)(const GgufFile&, const ImportOptions&, ImageBuilder&);
+    void (*from_gguf)(const GgufFile&, const ImportOptions&, ImageBuilder&);  ///< or null
     void (*from_folder)(const std::filesystem::path&, const JsonObject&, const ImportOptions&,
                         ImageBuilder&);
 };
+void import_whisper_folder(const std::filesystem::path& folder, const JsonObject& /*config*/,
+                           const ImportOptions& options, ImageBuilder& builder) {
+    import_whisper({folder / "model.safetensors", open_safetensors_folder(folder)}, options,
+                   builder);
+}
+
 constexpr Architecture kArchitectures[] = {
     {"llama", "LlamaForCausalLM", import_llama, import_llama},
+    {"whisper", "WhisperForConditionalGeneration", nullptr, import_whisper_folder},
 };
 
 const Architecture& find_architecture(const std::string& name, const std::string& place) {
@@ -54,6 +61,7 @@ constexpr Encoder kEncoders[] = {
     {"transformer.embed.lin.weight", import_limu_bert},
     {"patch_embed.proj.weight", import_mean_vit},
     {"modality_preprocessors.", import_imagebind},
+    {"model.encoder.conv1.weight", import_whisper},
 };
 
 void import_safetensors(const ImportOptions& options, ImageBuilder& builder) {
@@ -69,8 +77,8 @@ void import_safetensors(const ImportOptions& options, ImageBuilder& builder) {
         }
     }
     throw Error(options.from.string(),
-                "holds no encoder that is known (LIMU-BERT, a small ViT, ImageBind); language "
-                "models are folders or .gguf files");
+                "holds no encoder that is known (LIMU-BERT, a small ViT, ImageBind, Whisper); "
+                "language models are folders or .gguf files");
 }
 
 void import_gguf(const ImportOptions& options, ImageBuilder& builder) {
@@ -79,7 +87,12 @@ void import_gguf(const ImportOptions& options, ImageBuilder& builder) {
     if (!name) {
         throw Error(file.key_place("general.architecture"), "is missing");
     }
-    find_architecture(*name, file.place()).from_gguf(file, options, builder);
+    const auto& row = find_architecture(*name, file.place());
+    if (row.from_gguf == nullptr) {
+        throw Error(file.place(),
+                    "architecture " + shown(*name) + " is imported from Hugging Face folders only");
+    }
+    row.from_gguf(file, options, builder);
 }
 
 void check_class(const JsonObject& config, const Architecture& row) {

@@ -216,6 +216,22 @@ TEST_CASE("encoder: a vision transformer reads a thousand digits") {
     CHECK(right == 812);
 }
 
+TEST_CASE("encoder: Whisper's states are the reference's") {
+    M4_NEEDS_DEVICE();
+    if (shared_data().empty()) {
+        M4_SKIP("no reference data");
+    }
+    const std::filesystem::path folder = shared_data() + "/whisper-tiny";
+    const Data golden(folder / "whisper-tiny.io.safetensors");
+    Senses senses(folder / "whisper-tiny.safetensors", {.max_items = 1});
+    Encoder& encoder = senses.at("speech");
+    CHECK(encoder.features().rows == 80);
+    CHECK(encoder.features().columns == 3000);
+    CHECK(encoder.hidden().rows == 1500);
+    const auto hidden = encode(encoder, golden.read<float>("in.mel"), &engine::Encoded::hidden);
+    CHECK(relative(hidden, golden.read<float>("out.encoder")) < 1e-3);
+}
+
 TEST_CASE("encoder: ImageBind's image, audio and IMU trunks give the reference's embeddings") {
     M4_NEEDS_DEVICE();
     if (shared_data().empty()) {

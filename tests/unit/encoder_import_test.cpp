@@ -65,6 +65,48 @@ Tensors small_vit() {
     return tensors;
 }
 
+/// A Whisper of one layer, 8 wide, 4 mel bins, 12 frames, and its decoder's begin.
+Tensors small_whisper() {
+    Tensors tensors;
+    const auto add = [&](const std::string& name, const std::vector<std::uint64_t>& shape) {
+        std::size_t count = 1;
+        for (const std::uint64_t side : shape) {
+            count *= side;
+        }
+        tensors["model.encoder." + name] = {"F32", shape, floats(count)};
+    };
+    const auto linear = [&](const std::string& name, std::uint64_t rows, std::uint64_t columns) {
+        add(name + ".weight", {rows, columns});
+        add(name + ".bias", {rows});
+    };
+    add("conv1.weight", {8, 4, 3});
+    add("conv1.bias", {8});
+    add("conv2.weight", {8, 8, 3});
+    add("conv2.bias", {8});
+    add("embed_positions.weight", {6, 8});
+    const std::string layer = "layers.0.";
+    linear(layer + "self_attn.q_proj", 8, 8);
+    add(layer + "self_attn.k_proj.weight", {8, 8});
+    linear(layer + "self_attn.v_proj", 8, 8);
+    linear(layer + "self_attn.out_proj", 8, 8);
+    linear(layer + "fc1", 12, 8);
+    linear(layer + "fc2", 8, 12);
+    for (const std::string& norm :
+         {layer + "self_attn_layer_norm", layer + "final_layer_norm", std::string("layer_norm")}) {
+        add(norm + ".weight", {8});
+        add(norm + ".bias", {8});
+    }
+    tensors["model.decoder.embed_tokens.weight"] = {"F32", {5, 8}, floats(40)};
+    return tensors;
+}
+
+std::string whisper_config(const std::string& extra = {}) {
+    return R"({"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"],
+"d_model": 8, "num_mel_bins": 4, "max_source_positions": 6, "encoder_layers": 1,
+"encoder_ffn_dim": 12)" +
+           extra + "}";
+}
+
 struct Case {
     const char* name;
     void (*change)(Tensors&);
@@ -173,6 +215,50 @@ TEST_CASE("encoders: a small ViT, and broken ones") {
         CAPTURE(text);
         CHECK(contains(text, one.expected));
     }
+}
+
+TEST_CASE("encoders: a Whisper is one image as a file and as a folder") {
+    const TempFolder folder;
+    const auto image_of = [&](const std::filesystem::path& from) {
+        firmware::ImageBuilder builder("senses", "1", 0);
+        firmware::import_model({.from = from, .stored = M4_DTYPE_F32}, builder);
+        builder.write(folder / "image", true);
+        return firmware::to_hex(
+            firmware::MappedImage::open_folder(folder / "image").image().digest());
+    };
+    const std::string config = whisper_config(R"(, "encoder_attention_heads": 2)");
+    write_file(folder / "config.json", config);
+    write_file(folder / "model.safetensors", safetensors_bytes(small_whisper()));
+    const std::string digest = image_of(folder / std::filesystem::path());
+    CHECK(image_of(folder / "model.safetensors") == digest);
+    std::filesystem::rename(folder / "config.json", folder / "model.config.json");
+    CHECK(image_of(folder / "model.safetensors") == digest);
+}
+
+TEST_CASE("encoders: a Whisper whose configuration does not fit is refused by name") {
+    struct Config {
+        const char* extra;
+        const char* expected;
+    };
+    for (const Config& one :
+         {Config{R"(, "encoder_attention_heads": 2)", "accepted"},
+          Config{"", "key 'encoder_attention_heads': has to be there"},
+          Config{R"(, "encoder_attention_heads": 0)", "has to be there, 1 to 2^20"},
+          Config{R"(, "encoder_attention_heads": 3)", "3 heads do not divide 8"},
+          Config{R"(, "encoder_attention_heads": 2, "activation_function": "relu")",
+                 "'relu' is not supported; supported: gelu"}}) {
+        const TempFolder folder;
+        write_file(folder / "config.json", whisper_config(one.extra));
+        const std::string text = outcome(small_whisper(), folder);
+        CAPTURE(text);
+        CHECK(contains(text, one.expected));
+    }
+    const TempFolder folder;
+    CHECK(contains(outcome(small_whisper(), folder), "config.json"));
+    write_file(folder / "config.json", whisper_config(R"(, "encoder_attention_heads": 2)"));
+    Tensors tensors = small_whisper();
+    tensors["model.encoder.conv2.weight"] = {"F32", {8, 8, 5}, floats(320)};
+    CHECK(contains(outcome(tensors, folder), "has shape [8, 8, 5] instead of [8, 8, 3]"));
 }
 
 TEST_CASE("encoders: a file that is none, and ImageBind without its heads") {
