@@ -23,6 +23,14 @@ const firmware::Program& encode_program(const firmware::Part& part) {
     throw DeviceError("part " + part.name + " has no program 'encode'");
 }
 
+/// Tokens an item; 0: the program takes none.
+std::uint32_t token_rows_of(const firmware::Program& program) {
+    const auto found = std::find_if(
+        program.inputs.begin(), program.inputs.end(),
+        [](const firmware::Port& port) { return port.role == firmware::Role::token_ids; });
+    return found == program.inputs.end() ? 0 : program.values[found->value].dims[0].factor;
+}
+
 }  // namespace
 
 struct Encoder::Impl {
@@ -37,6 +45,8 @@ struct Encoder::Impl {
     vk::Pipelines& pipelines;
     const firmware::Program& program;
     const std::uint32_t max_items;
+    const std::uint32_t token_rows;
+    const std::uint32_t vocabulary;
     const ops::StepWords words;
     const ValueLayout values;
     ops::StepMemory memory;
@@ -53,6 +63,7 @@ struct Encoder::Impl {
     void copy(const hpp::raii::CommandBuffer& commands, const Port& port, std::uint32_t items,
               bool upload) const;
     const hpp::raii::CommandBuffer& commands_for(std::uint32_t items);
+    Encoded submit(std::uint32_t items);
     ItemShape shape_of(firmware::Role role) const;
     std::span<const float> read(firmware::Role role, std::uint32_t items) const;
 };
@@ -64,7 +75,9 @@ Encoder::Impl::Impl(vk::Device& device_, vk::Pipelines& pipelines_, weights::Sto
       pipelines(pipelines_),
       program(encode_program(part)),
       max_items(options.max_items),
-      words(ops::StepWords::for_rows(max_items, 1)),
+      token_rows(token_rows_of(program)),
+      vocabulary(part.vocabulary),
+      words(ops::StepWords::for_items(max_items, token_rows)),
       values(lay_out_values(program, words, max_items)),
       memory(device, pipelines, {values.size_bytes, 0, max_items}, words, options.force_storage),
       context{.pipelines = pipelines,
@@ -73,9 +86,11 @@ Encoder::Impl::Impl(vk::Device& device_, vk::Pipelines& pipelines_, weights::Sto
               .words = words,
               .values_texel = memory.values_texel(),
               .kv_texel = memory.kv_texel()},
-      plan(device, context, program, image.tensors(), weights, values, KvShape{}),
-      features(
-          make_port(port_value(program.inputs, firmware::Role::features), vk::MemoryKind::upload)) {
+      plan(device, context, program, image.tensors(), weights, values, KvShape{}) {
+    if (token_rows == 0) {
+        features =
+            make_port(port_value(program.inputs, firmware::Role::features), vk::MemoryKind::upload);
+    }
     for (const firmware::Port& port : program.outputs) {
         outputs.emplace(port.role, make_port(port.value, vk::MemoryKind::readback));
     }
@@ -131,16 +146,19 @@ const hpp::raii::CommandBuffer& Encoder::Impl::commands_for(std::uint32_t items)
             {});
     };
     commands.begin(hpp::CommandBufferBeginInfo{});
-    // After the run before; then the padding of the rows that come.
-    const std::uint64_t row_bytes = features.place.stride * ops::kUnitBytes;
-    wait(Stage::eComputeShader | Stage::eTransfer, Stage::eTransfer,
-         Access::eShaderWrite | Access::eTransferWrite | Access::eTransferRead,
-         Access::eTransferWrite);
-    commands.fillBuffer(memory.values().handle(), features.place.unit * ops::kUnitBytes,
-                        std::uint64_t{items} * features.shape.rows * row_bytes, 0);
-    wait(Stage::eTransfer, Stage::eTransfer, Access::eTransferWrite, Access::eTransferWrite);
-    copy(commands, features, items, true);
-    wait(Stage::eTransfer, Stage::eComputeShader, Access::eTransferWrite, Access::eShaderRead);
+    // After the run before.
+    wait(Stage::eComputeShader | Stage::eTransfer, Stage::eComputeShader | Stage::eTransfer,
+         Access::eShaderWrite | Access::eTransferRead,
+         Access::eShaderWrite | Access::eTransferWrite);
+    if (token_rows == 0) {
+        // The padding of the rows, then the rows.
+        const std::uint64_t row_bytes = features.place.stride * ops::kUnitBytes;
+        commands.fillBuffer(memory.values().handle(), features.place.unit * ops::kUnitBytes,
+                            std::uint64_t{items} * features.shape.rows * row_bytes, 0);
+        wait(Stage::eTransfer, Stage::eTransfer, Access::eTransferWrite, Access::eTransferWrite);
+        copy(commands, features, items, true);
+        wait(Stage::eTransfer, Stage::eComputeShader, Access::eTransferWrite, Access::eShaderRead);
+    }
     commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, pipelines.layout(), 0,
                                 memory.set(), {});
     plan.record(commands, {.items = items});
@@ -199,7 +217,57 @@ std::uint32_t Encoder::max_items() const {
     return impl_->max_items;
 }
 
+std::uint32_t Encoder::token_rows() const {
+    return impl_->token_rows;
+}
+
+std::uint32_t Encoder::vocabulary() const {
+    return impl_->vocabulary;
+}
+
+Encoded Encoder::Impl::submit(std::uint32_t items) {
+    vk::translate([&] { device.run(commands_for(items)); });
+    return {read(firmware::Role::embedding, items), read(firmware::Role::hidden, items),
+            read(firmware::Role::scores, items)};
+}
+
+Encoded Encoder::run_text(std::span<const std::uint32_t> tokens,
+                          std::span<const std::uint32_t> picked) {
+    const std::uint32_t rows = impl_->token_rows;
+    if (rows == 0) {
+        throw std::invalid_argument("the encoder takes features, not tokens");
+    }
+    if (picked.empty() || picked.size() > impl_->max_items ||
+        tokens.size() != picked.size() * rows) {
+        throw std::invalid_argument(std::to_string(tokens.size()) + " tokens are not 1 to " +
+                                    std::to_string(impl_->max_items) + " items of " +
+                                    std::to_string(rows) + ", a picked row each");
+    }
+    for (const std::uint32_t token : tokens) {
+        if (token >= impl_->vocabulary) {
+            throw std::invalid_argument("token " + std::to_string(token) +
+                                        " is not below the vocabulary, " +
+                                        std::to_string(impl_->vocabulary));
+        }
+    }
+    for (const std::uint32_t row : picked) {
+        if (row >= rows) {
+            throw std::invalid_argument("row " + std::to_string(row) + " is none of an item's " +
+                                        std::to_string(rows));
+        }
+    }
+    const std::span<std::uint32_t> words = impl_->memory.words();
+    std::copy(tokens.begin(), tokens.end(), words.begin() + impl_->words.token_ids);
+    for (std::size_t i = 0; i < picked.size(); ++i) {
+        words[impl_->words.output_rows + i] = static_cast<std::uint32_t>(i) * rows + picked[i];
+    }
+    return impl_->submit(static_cast<std::uint32_t>(picked.size()));
+}
+
 Encoded Encoder::run(std::span<const float> data) {
+    if (impl_->token_rows != 0) {
+        throw std::invalid_argument("the encoder takes tokens, not features");
+    }
     const std::uint64_t item = impl_->features.shape.floats(1);
     const std::uint64_t count = data.size() / item;
     if (count == 0 || data.size() % item != 0 || count > impl_->max_items) {
@@ -208,12 +276,8 @@ Encoded Encoder::run(std::span<const float> data) {
                                     " items of " + std::to_string(item));
     }
     const auto items = static_cast<std::uint32_t>(count);
-    vk::translate([&] {
-        std::memcpy(impl_->features.host.mapped().data(), data.data(), data.size_bytes());
-        impl_->device.run(impl_->commands_for(items));
-    });
-    return {impl_->read(firmware::Role::embedding, items),
-            impl_->read(firmware::Role::hidden, items), impl_->read(firmware::Role::scores, items)};
+    std::memcpy(impl_->features.host.mapped().data(), data.data(), data.size_bytes());
+    return impl_->submit(items);
 }
 
 }  // namespace m4::engine

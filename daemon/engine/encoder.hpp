@@ -53,6 +53,15 @@ class Encoder {
     [[nodiscard]] ItemShape scores() const;
     [[nodiscard]] std::uint32_t max_items() const;
 
+    /// Tokens of an input of a text encoder, and how many there are; 0: it takes
+    /// features.
+    [[nodiscard]] std::uint32_t token_rows() const;
+    [[nodiscard]] std::uint32_t vocabulary() const;
+
+    /// Of a text encoder: `tokens`, token_rows() an input, and for each input the
+    /// one that stands for it. Throws as run() does, and std::invalid_argument
+    /// for a token that is not below vocabulary().
+    Encoded run_text(std::span<const std::uint32_t> tokens, std::span<const std::uint32_t> picked);
     /// `data`: the features of as many items as it holds, 1 to max_items(). Throws
     /// DeviceError on loss of the device (it is then unusable), and
     /// std::invalid_argument where `data` is not whole items or too many.

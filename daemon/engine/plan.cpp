@@ -350,7 +350,7 @@ Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware
            const ValueLayout& values, const KvShape& kv)
     : pipelines_(context.pipelines),
       descriptors_(device, set_count(program, weights)),
-      max_rows_(context.words.positions - context.words.token_ids) {
+      max_rows_(context.words.max_rows) {
     const hpp::DescriptorSetLayout set_layout = context.pipelines.tensor_layout();
     std::map<std::uint32_t, ops::TensorPlace> places;
     for (const std::uint32_t index : used_tensors(program)) {

@@ -34,6 +34,7 @@ struct StepWords {
     std::uint32_t page_tables = 0;  ///< the tables, of `table_pages` words each
     std::uint32_t table_pages = 0;
     std::uint32_t count = 0;
+    std::uint32_t max_rows = 0;  ///< of a step, or items of an encoder
 
     /// A step has at most as many sequences as rows. `table_pages`: of the
     /// longest sequence.
@@ -46,7 +47,15 @@ struct StepWords {
                 .next_ids = 4 * max_rows,
                 .page_tables = (4 + kMostPasses) * max_rows,
                 .table_pages = table_pages,
-                .count = (4 + kMostPasses + table_pages) * max_rows};
+                .count = (4 + kMostPasses + table_pages) * max_rows,
+                .max_rows = max_rows};
+    }
+    /// Of an encoder: the tokens of each item, `token_rows` of them, and its picked row.
+    [[nodiscard]] static constexpr StepWords for_items(std::uint32_t max_items,
+                                                       std::uint32_t token_rows) {
+        return {.output_rows = max_items * token_rows,
+                .count = max_items * (token_rows + 1),
+                .max_rows = max_items};
     }
 };
 

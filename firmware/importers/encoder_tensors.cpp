@@ -121,7 +121,7 @@ EncoderTensors::Ref EncoderTensors::table(const std::string& name, const Shape& 
 }
 
 void EncoderTensors::finish(const std::string& part_name, std::string architecture, Program program,
-                            const std::vector<std::string>& ignored) {
+                            const std::vector<std::string>& ignored, const TextSizes& text) {
     for (const SourceTensor& tensor : checkpoint_->tensors()) {
         const bool known = used_.contains(tensor.name) ||
                            std::any_of(ignored.begin(), ignored.end(), [&](const auto& prefix) {
@@ -137,6 +137,8 @@ void EncoderTensors::finish(const std::string& part_name, std::string architectu
     part.architecture = std::move(architecture);
     part.source_digest = source_digest(std::move(digest_));
     part.parameters = parameters_;
+    part.context_length = text.context;
+    part.vocabulary = text.vocabulary;
     part.programs.push_back(std::move(program));
     builder_.add_part(std::move(part));
 }

@@ -16,6 +16,12 @@
 
 namespace m4::firmware {
 
+/// Sizes of a text encoder; of others 0.
+struct TextSizes {
+    std::uint32_t vocabulary = 0;
+    std::uint32_t context = 0;
+};
+
 /// The tensors of one encoder on their way from a checkpoint into an image. Each
 /// is asked for by its name and shape, goes into the source digest once, as the
 /// checkpoint has it, and is missed by name.
@@ -48,7 +54,7 @@ class EncoderTensors {
     /// Adds the part. What of the checkpoint is neither used nor begins with one of
     /// `ignored` is refused by name.
     void finish(const std::string& part_name, std::string architecture, Program program,
-                const std::vector<std::string>& ignored);
+                const std::vector<std::string>& ignored, const TextSizes& text = {});
 
    private:
     Ref add(std::string name, m4_dtype dtype, m4_layout layout, Shape shape, RowReader rows);

@@ -28,9 +28,9 @@ void import_limu_bert(const EncoderSource& source, const ImportOptions& options,
 void import_mean_vit(const EncoderSource& source, const ImportOptions& options,
                      ImageBuilder& builder);
 
-/// ImageBind (Girdhar et al., CVPR 2023): image, audio and IMU trunks, each a part
-/// of its own; `embedding` in the shared space. Heads come from a file of the same
-/// name that ends in .json, or by the published widths. The text trunk is left out.
+/// ImageBind (Girdhar et al., CVPR 2023): image, text, audio and IMU trunks, each a
+/// part of its own; `embedding` in the shared space. Heads come from a file of the
+/// same name that ends in .json, or by the published widths.
 void import_imagebind(const EncoderSource& source, const ImportOptions& options,
                       ImageBuilder& builder);
 

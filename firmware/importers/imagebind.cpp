@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// ImageBind's image, audio and IMU trunks. They differ in how an input becomes
+// ImageBind's image, text, audio and IMU trunks. They differ in how an input becomes
 // rows (the stem), and in a few ways that are data here.
 #include <algorithm>
 #include <cmath>
@@ -24,77 +24,85 @@ constexpr double kLargestScale = 100;
 
 /// What differs between the trunks.
 struct Trunk {
-    const char* name;
-    const char* part;
-    const char* stem;                   ///< below the modality's preprocessor: its projection
-    std::vector<std::uint64_t> kernel;  ///< shape of that, behind its first dimension
-    const char* stem_norm;              ///< or null
-    const char* places;                 ///< positions, below the preprocessor
-    const char* head;                   ///< the projection behind the head's norm
-    ProgramBuilder::Windows windows;
-    bool key_row;      ///< a learned key and value in each block
-    bool norm_before;  ///< of the trunk
-    std::uint32_t published_width;
-    std::uint32_t published_heads;
+    const char* name = nullptr;
+    const char* part = nullptr;
+    const char* stem = nullptr;  ///< below the modality's preprocessor: its projection, or
+                                 ///< of text the embedding of tokens
+    std::vector<std::uint64_t> kernel = {};  ///< shape of that, behind its first dimension
+    const char* stem_norm = nullptr;
+    const char* places = nullptr;  ///< positions, below the preprocessor
+    std::string head_norm = "0";   ///< below the modality's head
+    std::string head = {};         ///< the projection behind it
+    ProgramBuilder::Windows windows = {};
+    bool text = false;         ///< tokens, each looking back only; the last stands for all
+    bool key_row = false;      ///< a learned key and value in each block
+    bool norm_before = false;  ///< of the trunk
+    std::uint32_t published_width = 0;
+    std::uint32_t published_heads = 0;
 };
 
 const std::vector<Trunk>& trunks() {
     static const std::vector<Trunk> all = {
         // Two frames of a clip: an image stands for both, so their kernels add up.
-        {"vision",
-         "image",
-         "rgbt_stem.proj.1.weight",
-         {3, 2, 14, 14},
-         nullptr,
-         "pos_embedding_helper.pos_embed",
-         "2.weight",
-         {.channels = 3,
-          .height = 224,
-          .width = 224,
-          .kernel_h = 14,
-          .kernel_w = 14,
-          .stride_h = 14,
-          .stride_w = 14},
-         false,
-         true,
-         1280,
-         16},
-        {"audio",
-         "audio",
-         "rgbt_stem.proj.weight",
-         {1, 16, 16},
-         "rgbt_stem.norm_layer",
-         "pos_embedding_helper.pos_embed",
-         "2.weight",
-         {.height = 128,
-          .width = 204,
-          .kernel_h = 16,
-          .kernel_w = 16,
-          .stride_h = 10,
-          .stride_w = 10},
-         true,
-         false,
-         768,
-         12},
-        {"imu",
-         "imu",
-         "imu_stem.proj.weight",
-         {48},
-         "imu_stem.norm_layer",
-         "pos_embed",
-         "3.weight",
-         {.channels = 6, .width = 2000, .kernel_w = 8, .stride_w = 8},
-         true,
-         false,
-         512,
-         8},
+        {.name = "vision",
+         .part = "image",
+         .stem = "rgbt_stem.proj.1.weight",
+         .kernel = {3, 2, 14, 14},
+         .places = "pos_embedding_helper.pos_embed",
+         .head = "2",
+         .windows = {.channels = 3,
+                     .height = 224,
+                     .width = 224,
+                     .kernel_h = 14,
+                     .kernel_w = 14,
+                     .stride_h = 14,
+                     .stride_w = 14},
+         .norm_before = true,
+         .published_width = 1280,
+         .published_heads = 16},
+        {.name = "text",
+         .part = "text",
+         .stem = "token_embedding.weight",
+         .places = "pos_embed",
+         .head_norm = "proj.0",
+         .head = "proj.1",
+         .text = true,
+         .published_width = 1024,
+         .published_heads = 16},
+        {.name = "audio",
+         .part = "audio",
+         .stem = "rgbt_stem.proj.weight",
+         .kernel = {1, 16, 16},
+         .stem_norm = "rgbt_stem.norm_layer",
+         .places = "pos_embedding_helper.pos_embed",
+         .head = "2",
+         .windows = {.height = 128,
+                     .width = 204,
+                     .kernel_h = 16,
+                     .kernel_w = 16,
+                     .stride_h = 10,
+                     .stride_w = 10},
+         .key_row = true,
+         .published_width = 768,
+         .published_heads = 12},
+        {.name = "imu",
+         .part = "imu",
+         .stem = "imu_stem.proj.weight",
+         .kernel = {48},
+         .stem_norm = "imu_stem.norm_layer",
+         .places = "pos_embed",
+         .head = "3",
+         .windows = {.channels = 6, .width = 2000, .kernel_w = 8, .stride_w = 8},
+         .key_row = true,
+         .published_width = 512,
+         .published_heads = 8},
     };
     return all;
 }
 
-/// The text trunk, and modalities that M4 has not.
+/// Modalities that M4 has not.
 const std::vector<std::string>& other_modalities() {
-    static const std::vector<std::string> all = {"text", "depth", "thermal"};
+    static const std::vector<std::string> all = {"depth", "thermal"};
     return all;
 }
 
@@ -114,13 +122,19 @@ class TrunkImport {
           program_("encode"),
           before_("modality_preprocessors." + std::string(trunk.name) + "."),
           blocks_("modality_trunks." + std::string(trunk.name) + "."),
-          width_(static_cast<std::uint32_t>(find(before_ + trunk.stem).shape.at(0))),
+          width_(static_cast<std::uint32_t>(trunk.text ? find(before_ + trunk.stem).shape.back()
+                                                       : find(before_ + trunk.stem).shape[0])),
           transformer_(tensors_, program_, width_) {}
 
     void run() {
-        auto x = stem();
-        x = program_.prepend(x, tensors_.table(before_ + "cls_token", {1, 1, width_}), 1);
         const SourceTensor& places = find(before_ + trunk_.places);
+        const std::uint64_t rows = places.element_count() / places.shape.back();
+        TextSizes text;
+        if (trunk_.text) {
+            const std::uint64_t vocabulary = find(before_ + trunk_.stem).shape[0];
+            text = {static_cast<std::uint32_t>(vocabulary), static_cast<std::uint32_t>(rows)};
+        }
+        auto x = trunk_.text ? tokens(text) : stem();
         x = program_.add(x, tensors_.table(before_ + trunk_.places, places.shape));
         if (trunk_.norm_before) {
             x = transformer_.norm(x, blocks_ + "pre_transformer_layer.0.weight",
@@ -131,7 +145,8 @@ class TrunkImport {
             x = block(x, block_name(i), heads);
         }
         program_.output(Role::embedding, head(x));
-        std::vector<std::string> ignored;
+        // The mask is what `causal` says.
+        std::vector<std::string> ignored = {before_ + "mask"};
         for (const Trunk& other : trunks()) {
             const auto of_other = prefixes(other.name);
             if (&other != &trunk_) {
@@ -144,7 +159,7 @@ class TrunkImport {
         }
         const std::string sense = trunk_.part;
         tensors_.finish(options_.part_name.empty() ? sense : options_.part_name + "-" + sense,
-                        "imagebind", program_.finish(), ignored);
+                        "imagebind", program_.finish(), ignored, text);
     }
 
    private:
@@ -159,7 +174,14 @@ class TrunkImport {
         return blocks_ + "blocks." + std::to_string(i) + ".";
     }
 
-    /// An input as rows.
+    Ref tokens(const TextSizes& text) {
+        const Ref ids = program_.input(Role::token_ids, Symbol::items, text.context);
+        const Ref table =
+            tensors_.matrix(before_ + trunk_.stem, {std::uint64_t{text.vocabulary}, width_});
+        return program_.gather_rows(table, ids, width_);
+    }
+
+    /// An input as rows, the class token before them.
     Ref stem() {
         const ProgramBuilder::Windows& windows = trunk_.windows;
         auto x = program_.features(windows.channels * windows.height, windows.width);
@@ -169,7 +191,7 @@ class TrunkImport {
             const std::string name = before_ + trunk_.stem_norm;
             x = transformer_.norm(x, name + ".weight", name + ".bias", kStemEps);
         }
-        return x;
+        return program_.prepend(x, tensors_.table(before_ + "cls_token", {1, 1, width_}), 1);
     }
 
     Ref stem_matrix() {
@@ -208,7 +230,8 @@ class TrunkImport {
                                        .out_bias = at + "attn.out_proj.bias",
                                        .key_row = trunk_.key_row ? at + "attn.bias_k" : "",
                                        .value_row = trunk_.key_row ? at + "attn.bias_v" : "",
-                                       .heads = heads});
+                                       .heads = heads,
+                                       .causal = trunk_.text});
         x = program_.add(x, h);
         h = transformer_.norm(x, at + "norm_2.weight", at + "norm_2.bias", kEps);
         h = transformer_.feed_forward(h, {.in_weight = at + "mlp.fc1.weight",
@@ -222,9 +245,14 @@ class TrunkImport {
     Ref head(Ref x) {
         const std::string name = "modality_heads." + std::string(trunk_.name) + ".";
         // The norm is row by row: of one row it costs one.
-        x = transformer_.norm(program_.select_row(x, 0), name + "0.weight", name + "0.bias", kEps);
-        const std::uint64_t shared = find(name + trunk_.head).shape[0];
-        x = transformer_.linear(x, name + trunk_.head, "", shared, width_);
+        x = trunk_.text
+                ? program_.gather_rows(x, program_.input(Role::picked_rows, Symbol::items), width_)
+                : program_.select_row(x, 0);
+        x = transformer_.norm(x, name + trunk_.head_norm + ".weight",
+                              name + trunk_.head_norm + ".bias", kEps);
+        const std::string projection = name + trunk_.head + ".weight";
+        const std::uint64_t shared = find(projection).shape[0];
+        x = transformer_.linear(x, projection, "", shared, width_);
         return program_.l2_norm(x, scale());
     }
 
@@ -280,7 +308,7 @@ void import_imagebind(const EncoderSource& source, const ImportOptions& options,
         }
     }
     if (!found) {
-        throw Error(source.checkpoint->place(), "has no trunk of image, audio or IMU");
+        throw Error(source.checkpoint->place(), "has no trunk of image, text, audio or IMU");
     }
 }
 

@@ -314,12 +314,12 @@ void LlamaImport::run() {
     const auto output_rows = program.input(Role::output_rows, Symbol::outputs);
     const auto embedding = projection(kEmbedding);
     rope_ = add_rope_table();
-    auto x = program.gather_rows(embedding.weight, token_ids, Symbol::tokens, config_.dim);
+    auto x = program.gather_rows(embedding.weight, token_ids, config_.dim);
     for (std::uint32_t layer = 0; layer < config_.layers; ++layer) {
         x = emit_layer(program, x, layer);
     }
     // Only the rows that are asked for pay for the vocabulary.
-    x = program.gather_rows(x, output_rows, Symbol::outputs, config_.dim);
+    x = program.gather_rows(x, output_rows, config_.dim);
     x = program.rms_norm(x, norm(kFinalNorm), config_.eps);
     const auto head = output(embedding);
     program.output(Role::logits, program.linear(x, head.weight, Ref{}, head.rows));

@@ -9,10 +9,6 @@ namespace m4::firmware {
 
 namespace {
 
-Value matrix(Symbol symbol, std::uint32_t columns) {
-    return {M4_DTYPE_F32, {{1, symbol}, {columns, Symbol::none}}};
-}
-
 void set(Op& op, AttrId id, double value) {
     op.reals.at(static_cast<std::size_t>(id)) = value;
 }
@@ -38,8 +34,8 @@ Op& ProgramBuilder::append(OpCode code, std::initializer_list<Ref> inputs) {
     return program_.ops.back();
 }
 
-Ref ProgramBuilder::input(Role role, Symbol symbol) {
-    const auto value = define({M4_DTYPE_U32, {{1, symbol}}});
+Ref ProgramBuilder::input(Role role, Symbol symbol, std::uint32_t factor) {
+    const auto value = define({M4_DTYPE_U32, {{factor, symbol}}});
     program_.inputs.push_back({role, value.index});
     return value;
 }
@@ -63,8 +59,8 @@ Ref ProgramBuilder::state(std::uint32_t kv_heads, std::uint32_t head_dim) {
     return {OperandKind::state, static_cast<std::uint32_t>(program_.states.size() - 1)};
 }
 
-Ref ProgramBuilder::gather_rows(Ref data, Ref rows, Symbol symbol, std::uint32_t columns) {
-    const auto out = define(matrix(symbol, columns));
+Ref ProgramBuilder::gather_rows(Ref data, Ref rows, std::uint32_t columns) {
+    const auto out = define({M4_DTYPE_F32, {like(rows).dims.front(), {columns, Symbol::none}}});
     append(OpCode::gather_rows, {data, rows}).outputs = {out.index};
     return out;
 }

@@ -22,13 +22,14 @@ class ProgramBuilder {
 
     explicit ProgramBuilder(std::string name) { program_.name = std::move(name); }
 
-    Ref input(Role role, Symbol symbol);
+    Ref input(Role role, Symbol symbol, std::uint32_t factor = 1);
     /// An encoder's input: `rows` rows an item.
     Ref features(std::uint32_t rows, std::uint32_t columns);
     void output(Role role, Ref value);
     Ref state(std::uint32_t kv_heads, std::uint32_t head_dim);
 
-    Ref gather_rows(Ref data, Ref rows, Symbol symbol, std::uint32_t columns);
+    /// As many rows as `rows` has entries.
+    Ref gather_rows(Ref data, Ref rows, std::uint32_t columns);
     Ref rms_norm(Ref x, Ref weight, double eps);
     Ref linear(Ref x, Ref weight, Ref bias, std::uint32_t columns);
     Ref rope(Ref x, Ref positions, Ref table, std::uint32_t heads, std::uint32_t head_dim,

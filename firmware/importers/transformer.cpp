@@ -35,7 +35,8 @@ Ref Transformer::attention(Ref x, const Attention& names) {
     }
     const double scale = 1 / std::sqrt(static_cast<double>(width_) / names.heads);
     const Ref y = program_.self_attention(
-        qkv[0], qkv[1], qkv[2], {.heads = names.heads, .kv_heads = names.heads, .scale = scale});
+        qkv[0], qkv[1], qkv[2],
+        {.heads = names.heads, .kv_heads = names.heads, .scale = scale, .causal = names.causal});
     return linear(y, names.out_weight, names.out_bias, width, width);
 }
 

@@ -31,6 +31,7 @@ class Transformer {
         std::string key_row = {};  ///< a learned key and value beside the rows' own, or empty
         std::string value_row = {};
         std::uint32_t heads = 1;
+        bool causal = false;
     };
     Ref attention(Ref x, const Attention& names);
 

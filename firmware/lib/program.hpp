@@ -99,6 +99,7 @@ enum class Role : std::uint16_t {
     embedding = 6,
     hidden = 7,
     scores = 8,
+    picked_rows = 9,
 };
 
 struct Port {

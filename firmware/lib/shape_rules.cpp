@@ -164,6 +164,12 @@ std::optional<Value> shape_gather_rows(const OpUse& use) {
         return matrix_of(rows.dims[0], data.shape[1]);
     }
     const Matrix data = matrix(use, 0);
+    if (data.rows.symbol == Symbol::items) {
+        if (use.role(1) != Role::picked_rows) {
+            use.fail(1, "rows of items are chosen by the picked_rows input");
+        }
+        return matrix_of(rows.dims[0], data.columns);
+    }
     if (data.rows != Dim{1, Symbol::tokens}) {
         use.fail(0, describe(use.value(0)) + " has not one row a token");
     }

@@ -25,6 +25,11 @@ std::string_view main_program(PartKind kind) {
     return kind == PartKind::backbone ? "forward" : "encode";
 }
 
+bool takes_tokens(const Program& program) {
+    return std::any_of(program.inputs.begin(), program.inputs.end(),
+                       [](const Port& port) { return port.role == Role::token_ids; });
+}
+
 void require_name(const std::string& name, const std::string& place) {
     const bool good = !name.empty() && name.size() <= kMaxNameBytes && name.front() != '-' &&
                       std::all_of(name.begin(), name.end(), [](char ch) {
@@ -152,7 +157,19 @@ class ProgramCheck {
             require_role(program_.inputs, Role::positions, "no positions input");
             require_role(program_.inputs, Role::output_rows, "no output_rows input");
         } else {
+            check_encoder_inputs();
+        }
+    }
+
+    /// Features, or tokens of as many rows an item as the part's context has.
+    void check_encoder_inputs() const {
+        if (!takes_tokens(program_)) {
             require_role(program_.inputs, Role::features, "no features input");
+            return;
+        }
+        if (std::any_of(program_.inputs.begin(), program_.inputs.end(),
+                        [](const Port& port) { return port.role == Role::features; })) {
+            throw Error(place_, "features and token_ids inputs; it takes the ones or the others");
         }
     }
 
@@ -189,6 +206,12 @@ class ProgramCheck {
         const bool backbone = part_.kind == PartKind::backbone;
         if (port.role == Role::features && !backbone) {
             return items_fault(port, false);
+        }
+        if (port.role == Role::token_ids && !backbone) {
+            return shape_fault(port, {M4_DTYPE_U32, {{part_.context_length, Symbol::items}}});
+        }
+        if (port.role == Role::picked_rows && !backbone) {
+            return shape_fault(port, {M4_DTYPE_U32, {{1, Symbol::items}}});
         }
         if (backbone && (port.role == Role::token_ids || port.role == Role::positions)) {
             return shape_fault(port, {M4_DTYPE_U32, {{1, Symbol::tokens}}});
@@ -389,9 +412,8 @@ class ProgramCheck {
     std::vector<Role> roles_;  // by value; Role{}: not an input port
 };
 
-/// What a backbone has besides programs.
-void check_language(const Part& part, const std::vector<Tensor>& tensors,
-                    const std::string& place) {
+/// Of whoever takes tokens.
+void check_sizes(const Part& part, const std::string& place) {
     if (part.context_length == 0 || part.context_length > kMaxContext) {
         throw Error(place,
                     "context length " + std::to_string(part.context_length) + " is not 1 to 2^24");
@@ -399,6 +421,12 @@ void check_language(const Part& part, const std::vector<Tensor>& tensors,
     if (part.vocabulary == 0 || part.vocabulary > M4_IMAGE_DIM_MAX) {
         throw Error(place, "vocabulary " + std::to_string(part.vocabulary) + " is not 1 to 2^31");
     }
+}
+
+/// What a backbone has besides programs.
+void check_language(const Part& part, const std::vector<Tensor>& tensors,
+                    const std::string& place) {
+    check_sizes(part, place);
     if (part.tokenizer_tensor >= tensors.size() ||
         tensors[part.tokenizer_tensor].dtype != M4_DTYPE_U8) {
         throw Error(place, "tokenizer tensor " + std::to_string(part.tokenizer_tensor) +
@@ -417,8 +445,12 @@ void check_part(const Part& part, const std::vector<Tensor>& tensors, const std:
     }
     if (part.kind == PartKind::backbone) {
         check_language(part, tensors, place);
-    } else if (part.context_length != 0 || part.vocabulary != 0 || part.tokenizer_tensor != 0) {
-        throw Error(place, "an encoder has a context length, a vocabulary or a tokenizer");
+    } else if (part.tokenizer_tensor != 0) {
+        throw Error(place, "an encoder has a tokenizer");
+    } else if (std::any_of(part.programs.begin(), part.programs.end(), takes_tokens)) {
+        check_sizes(part, place);
+    } else if (part.context_length != 0 || part.vocabulary != 0) {
+        throw Error(place, "an encoder without tokens has a context length or a vocabulary");
     }
     require_count(part.programs.size(), kMaxPrograms, place, "programs");
     std::set<std::string> names;

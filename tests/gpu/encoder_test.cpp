@@ -232,7 +232,7 @@ TEST_CASE("encoder: Whisper's states are the reference's") {
     CHECK(relative(hidden, golden.read<float>("out.encoder")) < 1e-3);
 }
 
-TEST_CASE("encoder: ImageBind's image, audio and IMU trunks give the reference's embeddings") {
+TEST_CASE("encoder: ImageBind's four trunks give the reference's embeddings") {
     M4_NEEDS_DEVICE();
     if (shared_data().empty()) {
         M4_SKIP("no reference data");
@@ -240,12 +240,35 @@ TEST_CASE("encoder: ImageBind's image, audio and IMU trunks give the reference's
     const std::filesystem::path folder = shared_data() + "/imagebind-tiny";
     const Data golden(folder / "imagebind-tiny.io.safetensors");
     Senses senses(folder / "imagebind-tiny.safetensors");
-    CHECK(senses.count() == 3);
+    CHECK(senses.count() == 4);
     const auto embed = [&](const char* part, const char* input) {
         return encode(senses.at(part), golden.read<float>(input), &engine::Encoded::embedding);
     };
     CHECK(relative(embed("image", "in.vision"), golden.read<float>("out.vision")) < 1e-3);
     CHECK(relative(embed("imu", "in.imu"), golden.read<float>("out.imu")) < 1e-3);
+    // A text is what its last token, the largest id, says.
+    Encoder& text = senses.at("text");
+    REQUIRE(text.token_rows() == 77);
+    CHECK(text.vocabulary() == 49408);
+    std::vector<std::uint32_t> tokens;
+    for (const std::int64_t id : golden.read<std::int64_t>("in.text")) {
+        tokens.push_back(static_cast<std::uint32_t>(id));
+    }
+    std::vector<std::uint32_t> picked;
+    for (std::size_t at = 0; at < tokens.size(); at += 77) {
+        const auto first = tokens.begin() + static_cast<std::ptrdiff_t>(at);
+        picked.push_back(static_cast<std::uint32_t>(std::max_element(first, first + 77) - first));
+    }
+    CHECK(relative(text.run_text(tokens, picked).embedding, golden.read<float>("out.text")) < 1e-3);
+    CHECK_THROWS_AS((void)text.run(std::vector<float>(77)), std::invalid_argument);
+    CHECK_THROWS_AS((void)text.run_text(tokens, std::span(picked).first(1)), std::invalid_argument);
+    picked[0] = 77;
+    CHECK_THROWS_WITH_AS((void)text.run_text(tokens, picked), "row 77 is none of an item's 77",
+                         std::invalid_argument);
+    picked[0] = 0;
+    tokens[5] = 49408;
+    CHECK_THROWS_WITH_AS((void)text.run_text(tokens, picked),
+                         "token 49408 is not below the vocabulary, 49408", std::invalid_argument);
     // Three clips of one recording, averaged.
     const auto clips = embed("audio", "in.audio");
     std::vector<float> mean(clips.size() / 3);

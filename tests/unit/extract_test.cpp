@@ -130,7 +130,7 @@ std::string refusal_of(const Oddity& odd) {
     const auto norm = [&](Operand in) { return program.rms_norm(in, add({kDim}), 1e-5); };
     const auto first_table = add_table();
     const auto embedding = add({kWords, kDim});
-    auto x = program.gather_rows(embedding, ids, Symbol::tokens, kDim);
+    auto x = program.gather_rows(embedding, ids, kDim);
     Operand first_cache;
     for (int layer = 0; layer < 2; ++layer) {
         const bool second = layer == 1;
@@ -157,7 +157,7 @@ std::string refusal_of(const Oddity& odd) {
     if (odd.extra) {
         x = program.add(x, x);
     }
-    x = program.gather_rows(x, rows, Symbol::outputs, kDim);
+    x = program.gather_rows(x, rows, kDim);
     x = program.rms_norm(x, add({kDim}), odd.last_eps);
     const auto bias = odd.output_bias ? add({kWords}) : Operand{};
     program.output(Role::logits, program.linear(x, embedding, bias, kWords));

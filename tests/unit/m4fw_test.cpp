@@ -119,13 +119,13 @@ TEST_CASE("m4fw: every packing of one checkpoint has one source digest") {
     CAPTURE(packed.err);
     REQUIRE(packed.status == 0);
     const auto parts = nlohmann::json::parse(m4fw("inspect --json " + both).out).at("parts");
-    REQUIRE(parts.size() == 5);
+    REQUIRE(parts.size() == 6);
     CHECK(parts.at(0).at("source_digest") == source_digest);
     CHECK(parts.at(0).at("kind") == "backbone");
     CHECK(parts.at(1).at("name") == "motion");
     CHECK(parts.at(1).at("kind") == "encoder");
     CHECK(parts.at(2).at("name") == "my-image");
-    CHECK(parts.at(4).at("name") == "my-imu");
+    CHECK(parts.at(5).at("name") == "my-imu");
     // 120 rows: into 72 columns, then four times six matrices and attention.
     CHECK(parts.at(1).at("programs").at(0).at("multiply_adds") ==
           120 * 6 * 72 + 4 * (120 * (4 * 72 * 72 + 2 * 72 * 144) + 2 * 120 * 120 * 72));

@@ -119,13 +119,19 @@ TEST_CASE("an encoder with every operator they bring is accepted, as structs and
 TEST_CASE("encoders: each broken rule is refused by name") {
     constexpr Case kCases[] = {
         {"context", [](Draft& d) { d.part().context_length = 5; },
-         "part image: an encoder has a context length"},
-        {"vocabulary", [](Draft& d) { d.part().vocabulary = 5; }, "an encoder has"},
+         "part image: an encoder without tokens has a context length"},
+        {"vocabulary", [](Draft& d) { d.part().vocabulary = 5; }, "an encoder without tokens has"},
+        {"tokenizer", [](Draft& d) { d.part().tokenizer_tensor = 5; },
+         "part image: an encoder has a tokenizer"},
         {"program", [](Draft& d) { d.program().name = "forward"; },
          "part image: no program 'encode'"},
         {"no input", [](Draft& d) { d.program().inputs.clear(); }, "no features input"},
         {"token ids", [](Draft& d) { d.program().inputs[0].role = Role::token_ids; },
-         "input port 0: unknown role 1"},
+         "part image: context length 0 is not 1 to 2^24"},
+        {"picked rows of floats", [](Draft& d) { d.program().inputs[0].role = Role::picked_rows; },
+         "input port 0: f32[28 items, 28] instead of u32[items]"},
+        {"positions", [](Draft& d) { d.program().inputs[0].role = Role::positions; },
+         "input port 0: unknown role 2"},
         {"features by token",
          [](Draft& d) { d.program().values[0].dims[0].symbol = Symbol::tokens; },
          "input port 0: f32[28 tokens, 28] is no F32 matrix of items"},
@@ -199,6 +205,53 @@ TEST_CASE("encoders: each broken rule is refused by name") {
         CHECK(text.find(one.expected) != std::string::npos);
         CHECK(refusal([&] { verify_package(encode_package(draft.package), draft.tensors); }) !=
               "accepted");
+    }
+}
+
+TEST_CASE("encoders of tokens: accepted, and each broken rule refused by name") {
+    struct TextCase {
+        const char* name;
+        void (*change)(Part&);
+        const char* expected;
+    };
+    const TextCase cases[] = {
+        {"whole", [](Part& /*part*/) {}, "accepted"},
+        {"no context", [](Part& p) { p.context_length = 0; }, "context length 0 is not 1 to 2^24"},
+        {"another context", [](Part& p) { p.context_length = 76; },
+         "input port 0: u32[77 items] instead of u32[76 items]"},
+        {"a larger vocabulary", [](Part& p) { p.vocabulary = 101; },
+         "tensor 'some' has 100 rows; input 1 may name 101"},
+        {"rows of a value by its tokens",
+         [](Part& p) { p.programs[0].ops.back().inputs[1].index = 0; },
+         "op 1 (gather_rows): input 1: rows of items are chosen by the picked_rows input"},
+        {"features besides",
+         [](Part& p) {
+             Program& program = p.programs[0];
+             program.values.push_back({M4_DTYPE_F32, {{3, Symbol::items}, {4, Symbol::none}}});
+             program.inputs.push_back(
+                 {Role::features, static_cast<std::uint32_t>(program.values.size() - 1)});
+         },
+         "features and token_ids inputs"},
+    };
+    for (const TextCase& one : cases) {
+        CAPTURE(std::string(one.name));
+        Draft tensors;
+        ProgramBuilder program("encode");
+        const auto ids = program.input(Role::token_ids, Symbol::items, 77);
+        const auto rows = program.gather_rows(tensors.matrix(100, kWidth), ids, kWidth);
+        const auto picked = program.input(Role::picked_rows, Symbol::items);
+        program.output(Role::embedding, program.gather_rows(rows, picked, kWidth));
+        Part part;
+        part.name = "text";
+        part.kind = PartKind::encoder;
+        part.context_length = 77;
+        part.vocabulary = 100;
+        part.programs.push_back(program.finish());
+        one.change(part);
+        const Package package{{part}};
+        const std::string text = refusal([&] { verify_package(package, tensors.tensors); });
+        CAPTURE(text);
+        CHECK(text.find(one.expected) != std::string::npos);
     }
 }
 
