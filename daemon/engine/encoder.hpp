@@ -35,7 +35,7 @@ struct Encoded {
 class Encoder {
    public:
     struct Options {
-        std::uint32_t max_items = 8;  ///< in one run
+        std::uint32_t max_items = 8;  ///< in one run, 1 to 64
         bool force_storage = false;   ///< as on a device whose texel buffers are small (tests)
     };
 

@@ -168,6 +168,11 @@ std::optional<Value> shape_gather_rows(const OpUse& use) {
         if (use.role(1) != Role::picked_rows) {
             use.fail(1, "rows of items are chosen by the picked_rows input");
         }
+        // Its entries count an item's rows as its tokens.
+        if (data.rows.factor != use.part().context_length) {
+            use.fail(0, describe(use.value(0)) + " has not a row for each of an item's " +
+                            std::to_string(use.part().context_length) + " tokens");
+        }
         return matrix_of(rows.dims[0], data.columns);
     }
     if (data.rows != Dim{1, Symbol::tokens}) {

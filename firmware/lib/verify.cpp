@@ -163,12 +163,18 @@ class ProgramCheck {
 
     /// Features, or tokens of as many rows an item as the part's context has.
     void check_encoder_inputs() const {
+        const auto has = [&](Role role) {
+            return std::any_of(program_.inputs.begin(), program_.inputs.end(),
+                               [&](const Port& port) { return port.role == role; });
+        };
         if (!takes_tokens(program_)) {
             require_role(program_.inputs, Role::features, "no features input");
+            if (has(Role::picked_rows)) {
+                throw Error(place_, "picks rows without token_ids");
+            }
             return;
         }
-        if (std::any_of(program_.inputs.begin(), program_.inputs.end(),
-                        [](const Port& port) { return port.role == Role::features; })) {
+        if (has(Role::features)) {
             throw Error(place_, "features and token_ids inputs; it takes the ones or the others");
         }
     }

@@ -130,6 +130,13 @@ TEST_CASE("encoders: each broken rule is refused by name") {
          "part image: context length 0 is not 1 to 2^24"},
         {"picked rows of floats", [](Draft& d) { d.program().inputs[0].role = Role::picked_rows; },
          "input port 0: f32[28 items, 28] instead of u32[items]"},
+        {"picked rows without tokens",
+         [](Draft& d) {
+             d.program().values.push_back({M4_DTYPE_U32, {{1, Symbol::items}}});
+             d.program().inputs.push_back(
+                 {Role::picked_rows, static_cast<std::uint32_t>(d.program().values.size() - 1)});
+         },
+         "part image: encode: picks rows without token_ids"},
         {"positions", [](Draft& d) { d.program().inputs[0].role = Role::positions; },
          "input port 0: unknown role 2"},
         {"features by token",
@@ -224,6 +231,18 @@ TEST_CASE("encoders of tokens: accepted, and each broken rule refused by name") 
         {"rows of a value by its tokens",
          [](Part& p) { p.programs[0].ops.back().inputs[1].index = 0; },
          "op 1 (gather_rows): input 1: rows of items are chosen by the picked_rows input"},
+        {"picked from other rows than the tokens'",
+         [](Part& p) {
+             Program& program = p.programs[0];
+             Op mean;
+             mean.code = OpCode::mean_rows;
+             mean.inputs = {{OperandKind::value, program.ops[0].outputs[0]}};
+             mean.outputs = {static_cast<std::uint32_t>(program.values.size())};
+             program.values.push_back({M4_DTYPE_F32, {{1, Symbol::items}, {kWidth, Symbol::none}}});
+             program.ops.back().inputs[0].index = mean.outputs[0];
+             program.ops.insert(program.ops.begin() + 1, mean);
+         },
+         "op 2 (gather_rows): input 0: f32[items, 32] has not a row for each of an item's 77"},
         {"features besides",
          [](Part& p) {
              Program& program = p.programs[0];
