@@ -315,6 +315,7 @@ void LlamaImport::run() {
     const auto embedding = projection(kEmbedding);
     rope_ = add_rope_table();
     auto x = program.gather_rows(embedding.weight, token_ids, config_.dim);
+    program.embedded_rows(x);
     for (std::uint32_t layer = 0; layer < config_.layers; ++layer) {
         x = emit_layer(program, x, layer);
     }

@@ -50,6 +50,10 @@ Value ProgramBuilder::by_item(Ref x, std::uint32_t rows) const {
     return {M4_DTYPE_F32, {{rows, Symbol::items}, like(x).dims.back()}};
 }
 
+void ProgramBuilder::embedded_rows(Ref value) {
+    program_.inputs.push_back({Role::embedded_rows, value.index});
+}
+
 void ProgramBuilder::output(Role role, Ref value) {
     program_.outputs.push_back({role, value.index});
 }

@@ -11,6 +11,7 @@
 #include "limits.hpp"
 #include "operators.hpp"
 #include "places.hpp"
+#include "recipe_blob.hpp"
 
 namespace m4::firmware {
 
@@ -188,6 +189,14 @@ Part decode_part(const fb::Part& in, std::size_t index) {
     for (std::size_t i = 0; i < count; ++i) {
         part.programs.push_back(
             decode_program(*in.programs()->Get(static_cast<flatbuffers::uoffset_t>(i)), i, place));
+    }
+    part.recipe = decode_recipe(in, place + ": recipe");
+    part.space = text_of(in.space(), place + ": space");
+    const std::size_t labels = bounded(in.labels(), kMaxLabels, place, "labels");
+    for (std::size_t i = 0; i < labels; ++i) {
+        const auto* label = in.labels()->Get(static_cast<flatbuffers::uoffset_t>(i));
+        bounded(label, kMaxLabelBytes, place + ": label " + std::to_string(i), "bytes");
+        part.labels.push_back(label->str());
     }
     return part;
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "operators.hpp"
+#include "recipe_blob.hpp"
 #include "verify.hpp"
 
 namespace m4::firmware {
@@ -89,9 +90,17 @@ Offset<fb::Part> encode_part(Buffer& buffer, const Part& part) {
     const auto architecture = buffer.CreateString(part.architecture);
     const auto digest = buffer.CreateVector(part.source_digest.data(), part.source_digest.size());
     const auto program_vector = buffer.CreateVector(programs);
+    const auto recipe = encode_recipe(buffer, part.recipe);
+    // Absent where there are none, so that a part without them is what it always was.
+    const Offset<flatbuffers::String> space =
+        part.space.empty() ? Offset<flatbuffers::String>{} : buffer.CreateString(part.space);
+    using Labels = flatbuffers::Vector<Offset<flatbuffers::String>>;
+    const Offset<Labels> labels =
+        part.labels.empty() ? Offset<Labels>{} : buffer.CreateVectorOfStrings(part.labels);
     return fb::CreatePart(buffer, name, static_cast<fb::PartKind>(part.kind), architecture, digest,
                           part.parameters, part.context_length, part.vocabulary,
-                          part.tokenizer_tensor, program_vector);
+                          part.tokenizer_tensor, program_vector, recipe.type, recipe.table, space,
+                          labels);
 }
 
 }  // namespace

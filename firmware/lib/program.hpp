@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "recipe.hpp"
+
 /// Programs as plain structs: what verify.cpp makes of a program blob once it
 /// has checked every one of them, and what the engine runs. Values here can be
 /// trusted; the FlatBuffers form cannot.
@@ -100,6 +102,7 @@ enum class Role : std::uint16_t {
     hidden = 7,
     scores = 8,
     picked_rows = 9,
+    embedded_rows = 10,
 };
 
 struct Port {
@@ -133,7 +136,7 @@ struct Program {
     std::vector<Fusion> fusions;
 };
 
-enum class PartKind : std::uint8_t { backbone = 1, encoder = 2 };
+enum class PartKind : std::uint8_t { backbone = 1, encoder = 2, projector = 3 };
 
 struct Part {
     std::string name;
@@ -145,6 +148,9 @@ struct Part {
     std::uint32_t vocabulary = 0;
     std::uint32_t tokenizer_tensor = 0;
     std::vector<Program> programs;
+    Recipe recipe;                    ///< of an encoder
+    std::string space;                ///< embeddings of parts with one name may be compared
+    std::vector<std::string> labels;  ///< of `scores`, one a column; or none
 };
 
 struct Package {

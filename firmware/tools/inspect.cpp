@@ -27,7 +27,15 @@ std::uint64_t bytes_of_part(const Image& image, std::size_t part) {
 }
 
 const char* kind_name(firmware::PartKind kind) {
-    return kind == firmware::PartKind::backbone ? "backbone" : "encoder";
+    switch (kind) {
+        case firmware::PartKind::backbone:
+            return "backbone";
+        case firmware::PartKind::projector:
+            return "projector";
+        case firmware::PartKind::encoder:
+            break;
+    }
+    return "encoder";
 }
 
 /// Multiply-adds of one token, without its context; of one item of an encoder.

@@ -290,6 +290,7 @@ firmware::Package Assembler::run() {
 
     std::uint32_t x = value(M4_DTYPE_F32, {tokens(), {dims_.hidden, Symbol::none}});
     op(OpCode::gather_rows, {of_tensor(embedding), of_value(ids)}, {x});
+    program_.inputs.push_back({Role::embedded_rows, x});
     for (std::size_t i = 0; i < model_.layers.size(); ++i) {
         const std::string prefix = "layer." + std::to_string(i) + ".";
         x = binary(OpCode::add, x, attend(x, model_.layers[i], prefix));

@@ -122,7 +122,7 @@ TEST_CASE("encoders: each broken rule is refused by name") {
          "part image: an encoder without tokens has a context length"},
         {"vocabulary", [](Draft& d) { d.part().vocabulary = 5; }, "an encoder without tokens has"},
         {"tokenizer", [](Draft& d) { d.part().tokenizer_tensor = 5; },
-         "part image: an encoder has a tokenizer"},
+         "part image: an encoder without tokens has a tokenizer"},
         {"program", [](Draft& d) { d.program().name = "forward"; },
          "part image: no program 'encode'"},
         {"no input", [](Draft& d) { d.program().inputs.clear(); }, "no features input"},

@@ -180,7 +180,14 @@ TEST_CASE("ports") {
          "input port 0: u32[outputs] instead of u32[tokens]"},
         {"wrong factor", [](Draft& d) { d.program().values[0].dims[0].factor = 2; },
          "input port 0: u32[2 tokens] instead of u32[tokens]"},
-        {"missing input", [](Draft& d) { d.program().inputs.pop_back(); }, "no output_rows input"},
+        {"missing input",
+         [](Draft& d) { d.program().inputs.erase(d.program().inputs.begin() + 2); },
+         "no output_rows input"},
+        {"embedded rows of words", [](Draft& d) { d.value_of(0).dtype = M4_DTYPE_U32; },
+         "input port 3: u32[tokens, 64] is no F32 matrix of tokens"},
+        {"embedded rows of a norm",
+         [](Draft& d) { d.program().inputs.back().value = d.op(1).outputs[0]; },
+         "embedded_rows are not what gather_rows makes of token_ids"},
         {"missing output", [](Draft& d) { d.program().outputs.clear(); }, "no logits output"},
         {"output role", [](Draft& d) { d.program().outputs[0].role = Role::positions; },
          "output port 0: unknown role 2"},
@@ -333,7 +340,11 @@ TEST_CASE("gather_rows and rms_norm") {
          "op 36 (gather_rows): input 0: f32[outputs, 64] has not one row a token"},
         {"result width", [](Draft& d) { d.value_of(0).dims[1].factor = 65; },
          "output 0: value 3 is f32[tokens, 65] but the operator gives f32[tokens, 64]"},
-        {"result type", [](Draft& d) { d.value_of(0).dtype = M4_DTYPE_U32; },
+        {"result type",
+         [](Draft& d) {
+             d.program().inputs.pop_back();  // embedded_rows, of the same value
+             d.value_of(0).dtype = M4_DTYPE_U32;
+         },
          "output 0: value 3 is u32[tokens, 64] but"},
         {"norm of ids", [](Draft& d) { d.op(1).inputs[0].index = 0; },
          "op 1 (rms_norm): input 0: u32[tokens] is not an F32 matrix"},
