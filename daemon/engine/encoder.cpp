@@ -15,12 +15,13 @@ namespace m4::engine {
 namespace {
 
 const firmware::Program& encode_program(const firmware::Part& part) {
+    const char* wanted = part.kind == firmware::PartKind::projector ? "project" : "encode";
     for (const firmware::Program& program : part.programs) {
-        if (program.name == "encode") {
+        if (program.name == wanted) {
             return program;
         }
     }
-    throw DeviceError("part " + part.name + " has no program 'encode'");
+    throw DeviceError("part " + part.name + " has no program '" + wanted + "'");
 }
 
 /// Tokens an item; 0: the program takes none.
@@ -219,6 +220,14 @@ std::uint32_t Encoder::max_items() const {
 
 std::uint32_t Encoder::token_rows() const {
     return impl_->token_rows;
+}
+
+std::uint64_t Encoder::memory_bytes() const {
+    std::uint64_t bytes = impl_->memory.values().size_bytes() + impl_->features.host.size_bytes();
+    for (const auto& [role, port] : impl_->outputs) {
+        bytes += port.host.size_bytes();
+    }
+    return bytes;
 }
 
 std::uint32_t Encoder::vocabulary() const {

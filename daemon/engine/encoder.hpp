@@ -6,32 +6,15 @@
 #include <span>
 
 #include "lib/image.hpp"
+#include "senses.hpp"
 #include "vk/pipelines.hpp"
 #include "weights/store.hpp"
 
 namespace m4::engine {
 
-/// A value of an encoder: rows an item, and columns. None: rows are 0.
-struct ItemShape {
-    std::uint32_t rows = 0;
-    std::uint32_t columns = 0;
-
-    [[nodiscard]] std::uint64_t floats(std::uint32_t items) const {
-        return std::uint64_t{items} * rows * columns;
-    }
-};
-
-/// What an encoder gave: floats, item by item, row-major. Empty where it has no
-/// such output. Until its next run.
-struct Encoded {
-    std::span<const float> embedding;
-    std::span<const float> hidden;
-    std::span<const float> scores;
-};
-
-/// Runs the `encode` program of an encoder. Device, kernels and weights are
-/// shared with others, and outlive it. One thread constructs, uses and destroys
-/// it, the one that they belong to.
+/// Runs the `encode` program of an encoder, or a projector's `project`. Device, kernels and weights
+/// are shared with others, and outlive it. One thread constructs, uses and destroys it, the one
+/// that they belong to.
 class Encoder {
    public:
     struct Options {
@@ -52,6 +35,9 @@ class Encoder {
     [[nodiscard]] ItemShape hidden() const;
     [[nodiscard]] ItemShape scores() const;
     [[nodiscard]] std::uint32_t max_items() const;
+
+    /// What it holds beside the weights.
+    [[nodiscard]] std::uint64_t memory_bytes() const;
 
     /// Tokens of an input of a text encoder, and how many there are; 0: it takes
     /// features.

@@ -59,16 +59,16 @@ KvPool make_pool(const vk::Device& device, const Options& options, std::uint32_t
 
 }  // namespace
 
-Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
-    : image(mapped.image()),
+Engine::Impl::Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const Options& options)
+    : own(std::move(own_runtime)),
+      image(runtime.image()),
       part(backbone(image.package())),
       program(forward_program(part)),
       max_rows(checked_rows(options)),
-      guard(options.guard),
-      device({options.device, options.validation, options.subgroups, options.timestamps}),
-      pipelines(device, options.cache_dir),
-      weights(device, mapped.payload(), image.tensors(), used_tensors(program),
-              {.export_window = options.export_window}),
+      guard(runtime.guard()),
+      device(runtime.device()),
+      pipelines(runtime.pipelines()),
+      weights(runtime.weights()),
       kv_dtype(dtype_of(options.kv_type)),
       kv(kv_shape(program, kv_dtype)),
       pool(make_pool(device, options, kv.position_units)),
@@ -87,20 +87,10 @@ Engine::Impl::Impl(const firmware::MappedImage& mapped, const Options& options)
       tunings(device, options.cache_dir),
       plan(make_plan(tunings.best().tuning)),
       copying(device.create_commands()) {
-    const vk::Identity& identity = device.identity();
-    report = {identity.device_name,
-              identity.driver_name,
-              identity.driver_info,
-              identity.api_version,
-              std::string(weights.import_name()),
-              weights.weight_bytes(),
-              weights.copied_bytes(),
-              memory.kv().size_bytes(),
-              identity.render_node,
-              identity.drm_driver,
-              weights.note(),
-              plan->plan.kernel_count(),
-              std::string(tunings.best().name)};
+    report = runtime.report();
+    report.kv_pool_bytes = memory.kv().size_bytes();
+    report.kernels = plan->plan.kernel_count();
+    report.tuning = tunings.best().name;
     device.check_validation();
 }
 
@@ -110,7 +100,14 @@ std::unique_ptr<KvSequence> Engine::Impl::create_sequence(std::uint32_t capacity
 }
 
 Engine::Engine(const firmware::MappedImage& image, const Options& options)
-    : impl_(vk::translate([&] { return std::make_unique<Impl>(image, options); })) {}
+    : impl_(vk::translate([&] {
+          auto runtime = std::make_unique<Runtime>(image, options);
+          Runtime& shared = *runtime;
+          return std::make_unique<Impl>(shared, std::move(runtime), options);
+      })) {}
+
+Engine::Engine(Runtime& runtime, const Options& options)
+    : impl_(vk::translate([&] { return std::make_unique<Impl>(runtime, nullptr, options); })) {}
 
 Engine::~Engine() = default;
 

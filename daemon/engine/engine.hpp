@@ -147,6 +147,8 @@ struct Chunk {
     Logits logits = Logits::last;
 };
 
+class Runtime;
+
 /// Runs the backbone's `forward` program. Not thread-safe: one thread (the
 /// scheduler's) constructs, uses and destroys it, save report() and the
 /// constant getters, which any thread may call after construction.
@@ -155,6 +157,8 @@ class Engine {
     /// `image` must outlive the engine. Throws DeviceError and, where the image
     /// is lost meanwhile, trust::RevokedError.
     Engine(const firmware::MappedImage& image, const Options& options);
+    /// On what others share. `runtime` must outlive the engine.
+    Engine(Runtime& runtime, const Options& options);
     ~Engine();
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;

@@ -16,6 +16,7 @@
 #include "kv_sequence.hpp"
 #include "ops/argmax.hpp"
 #include "plan.hpp"
+#include "runtime.hpp"
 #include "tuning_choice.hpp"
 
 /// What an Engine is made of; engine.cpp sets it up, step.cpp computes with it,
@@ -48,14 +49,15 @@ struct Engine::Impl {
     /// Steps without the kernels that take longest to compile, where nobody warms up.
     static constexpr std::size_t kColdSteps = 16;
 
+    const std::unique_ptr<Runtime> own;  // null: another's
     const firmware::Image& image;
     const firmware::Part& part;
     const firmware::Program& program;
     const std::uint32_t max_rows;
     const trust::ImageGuard* const guard;
-    vk::Device device;
-    vk::Pipelines pipelines;
-    weights::Store weights;
+    vk::Device& device;
+    vk::Pipelines& pipelines;
+    weights::Store& weights;
     const shaders::Dtype kv_dtype;
     const KvShape kv;
     KvPool pool;
@@ -77,7 +79,8 @@ struct Engine::Impl {
     std::size_t warmed = 0;  // of kWarmRows
     std::size_t steps = 0;
 
-    Impl(const firmware::MappedImage& mapped, const Options& options);
+    /// `own_runtime` null: `runtime` is another's, else it.
+    Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const Options& options);
 
     ops::StepShape check(std::span<const Chunk> chunks, std::uint32_t passes) const;
     void check_chunk(const Chunk& chunk, std::uint32_t passes) const;

@@ -8,6 +8,7 @@
 #include "error.hpp"
 #include "image.hpp"
 #include "limits.hpp"
+#include "part_ports.hpp"
 #include "places.hpp"
 #include "program_check.hpp"
 #include "recipe_rules.hpp"
@@ -32,23 +33,6 @@ void check_tokenizer(const Part& part, std::span<const Tensor> tensors, const st
         throw Error(place, "tokenizer tensor " + std::to_string(part.tokenizer_tensor) +
                                " is not a U8 section");
     }
-}
-
-/// The value at a port of any of the part's programs; null: none has it.
-const Value* value_of(const Part& part, bool outputs, Role role) {
-    for (const Program& program : part.programs) {
-        const std::vector<Port>& ports = outputs ? program.outputs : program.inputs;
-        for (const Port& port : ports) {
-            if (port.role == role && port.value < program.values.size()) {
-                return &program.values[port.value];
-            }
-        }
-    }
-    return nullptr;
-}
-
-std::uint32_t columns_of(const Value* value) {
-    return value == nullptr || value->dims.size() != 2 ? 0 : value->dims[1].factor;
 }
 
 std::string shape_text(const FeatureShape& shape) {
@@ -81,12 +65,10 @@ void check_recipe(const Part& part, const std::string& place) {
     if (std::holds_alternative<std::monostate>(part.recipe)) {
         return;
     }
-    const Value* features = value_of(part, false, Role::features);
-    if (features == nullptr) {
+    const FeatureShape wanted = port_shape(part, Role::features);
+    if (wanted.rows == 0) {
         throw Error(place, "makes features, but the part takes none");
     }
-    const FeatureShape wanted{features->dims.empty() ? 0 : features->dims[0].factor,
-                              columns_of(features)};
     if (const FeatureShape made = shape_of(part.recipe); made != wanted) {
         throw Error(place, "makes features of " + shape_text(made) + ", but the part takes " +
                                shape_text(wanted));
@@ -97,7 +79,7 @@ void check_labels(const Part& part, const std::string& place) {
     if (part.labels.empty()) {
         return;
     }
-    const std::uint32_t scores = columns_of(value_of(part, true, Role::scores));
+    const std::uint32_t scores = port_shape(part, Role::scores).columns;
     if (part.labels.size() != scores) {
         throw Error(place, std::to_string(part.labels.size()) + " labels for " +
                                std::to_string(scores) + " scores");
@@ -145,18 +127,18 @@ class Spaces {
 };
 
 void check_projector(const Part& part, const Package& package, const std::string& place) {
-    const std::uint32_t columns = columns_of(value_of(part, true, Role::hidden));
+    const std::uint32_t columns = port_shape(part, Role::hidden).columns;
     const auto backbone =
         std::find_if(package.parts.begin(), package.parts.end(),
                      [](const Part& other) { return other.kind == PartKind::backbone; });
-    const Value* rows =
-        backbone == package.parts.end() ? nullptr : value_of(*backbone, false, Role::embedded_rows);
-    if (rows == nullptr) {
+    const std::uint32_t wanted =
+        backbone == package.parts.end() ? 0 : port_shape(*backbone, Role::embedded_rows).columns;
+    if (wanted == 0) {
         throw Error(place, "a projector, but no backbone with embedded_rows");
     }
-    if (columns != columns_of(rows)) {
+    if (columns != wanted) {
         throw Error(place, "rows of " + std::to_string(columns) + " columns for a backbone of " +
-                               std::to_string(columns_of(rows)));
+                               std::to_string(wanted));
     }
 }
 
@@ -193,9 +175,7 @@ void check_company(const Package& package) {
         const std::string place = part_place(part.name, i);
         if (!part.space.empty()) {
             const bool projector = part.kind == PartKind::projector;
-            spaces.add(part,
-                       columns_of(value_of(part, !projector,
-                                           projector ? Role::features : Role::embedding)),
+            spaces.add(part, port_shape(part, projector ? Role::features : Role::embedding).columns,
                        place);
         }
         if (part.kind == PartKind::projector) {
