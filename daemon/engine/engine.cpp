@@ -86,7 +86,8 @@ Engine::Impl::Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const
       chain(options.chain),
       tunings(device, options.cache_dir),
       plan(make_plan(tunings.best().tuning)),
-      copying(device.create_commands()) {
+      copying(device.create_commands()),
+      embedding(find_embedding()) {
     report = runtime.report();
     report.kv_pool_bytes = memory.kv().size_bytes();
     report.kernels = plan->plan.kernel_count();
@@ -167,6 +168,10 @@ std::uint32_t Engine::warm_ups_left() const {
 
 std::span<const float> Engine::step(std::span<const Chunk> chunks, std::uint32_t passes) {
     return impl_->step(chunks, passes);
+}
+
+std::uint32_t Engine::embedded_columns() const {
+    return impl_->embedding.columns;
 }
 
 std::uint32_t Engine::most_passes() const {

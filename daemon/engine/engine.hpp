@@ -36,7 +36,7 @@ struct Options {
     std::uint32_t max_step_rows = 64;
     /// Run a program's groups of operators as one kernel each; tests compare.
     bool fuse = true;
-    std::filesystem::path cache_dir;  ///< pipeline cache; empty: none kept
+    std::filesystem::path cache_dir = {};  ///< pipeline cache; empty: none kept
     /// Tokens that greedy decoding may chain in a step; 0: as the device likes.
     std::uint32_t chain = 0;
     /// False, true: as on a device without subgroups of 8, or of small texel
@@ -52,7 +52,7 @@ struct Options {
     const trust::ImageGuard* guard = nullptr;
     /// A dma-buf of payload bytes [offset, offset + bytes), multiples of 2 MiB;
     /// throws where there is none. Empty: the image has no dma-bufs.
-    std::function<firmware::UniqueFd(std::uint64_t offset, std::uint64_t bytes)> export_window;
+    std::function<firmware::UniqueFd(std::uint64_t offset, std::uint64_t bytes)> export_window = {};
 };
 
 /// What runs where, for status and doctor.
@@ -139,12 +139,20 @@ class Sequence {
 /// them only the best token, chosen on the device (Engine::ids()).
 enum class Logits : std::uint8_t { none, last, all, greedy };
 
+/// A row of a chunk that stands for an input of another sense: these values instead of
+/// those of its token, which is then of no matter but below the vocabulary.
+struct EmbeddedRow {
+    std::uint32_t at = 0;           ///< among the chunk's tokens
+    std::span<const float> values;  ///< embedded_columns() of them
+};
+
 /// Some next tokens of one sequence. A step may hold chunks of several
 /// sequences, at most one each: all rows share one pass over the weights.
 struct Chunk {
     Sequence* sequence = nullptr;
     std::span<const std::uint32_t> tokens;  ///< appended at sequence->length()
     Logits logits = Logits::last;
+    std::span<const EmbeddedRow> embedded = {};  ///< in order of `at`, each once
 };
 
 class Runtime;
@@ -195,6 +203,9 @@ class Engine {
     /// grows by chunk and passes - 1 tokens. passes > 1: every chunk is one
     /// token with Logits::greedy.
     std::span<const float> step(std::span<const Chunk> chunks, std::uint32_t passes);
+    /// Values of a row that stands for an input of another sense; 0: the image's
+    /// backbone takes none.
+    [[nodiscard]] std::uint32_t embedded_columns() const;
     /// Passes that are worth it on this device, at most.
     [[nodiscard]] std::uint32_t most_passes() const;
     /// What the last step chose for its chunks with Logits::greedy: pass by

@@ -75,6 +75,15 @@ struct Engine::Impl {
     DeviceReport report;
     std::map<ops::StepShape, hpp::raii::CommandBuffer> recorded;
     hpp::raii::CommandBuffer copying;  // of pages, before a step; recorded anew each time
+    /// Rows that are put in place of tokens' (embedded_rows.cpp).
+    struct Embedding {
+        ops::ValuePlace place;
+        std::uint32_t value = 0;
+        std::uint32_t columns = 0;                    // 0: the program takes none
+        vk::Buffer host;                              // since they were first used
+        hpp::raii::CommandBuffer commands = nullptr;  // of such a step, recorded anew each time
+    };
+    Embedding embedding;
     bool lost = false;
     std::size_t warmed = 0;  // of kWarmRows
     std::size_t steps = 0;
@@ -88,15 +97,22 @@ struct Engine::Impl {
     std::vector<PageCopy> take_pages(std::span<const Chunk> chunks, std::uint32_t passes) const;
     void record_copies(std::span<const PageCopy> copies) const;
     const hpp::raii::CommandBuffer& commands_for(const ops::StepShape& shape);
-    void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape);
+    using Recorded = std::function<hpp::CommandBuffer()>;
+    using Hook = std::function<void(const hpp::raii::CommandBuffer&)>;
+    void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
+                const Hook& after_embedding = {});
     void record_pass(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
-                     std::uint32_t pass);
+                     std::uint32_t pass, const Hook& after_embedding);
     void record_argmax(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
                        std::uint32_t pass);
     void record_outputs(const hpp::raii::CommandBuffer& commands,
                         const ops::StepShape& shape) const;
     std::span<const float> step(std::span<const Chunk> chunks, std::uint32_t passes = 1);
-    using Recorded = std::function<hpp::CommandBuffer()>;
+    Embedding find_embedding() const;
+    void check_embedded(const Chunk& chunk) const;
+    /// Commands of a step that puts the chunks' embedded rows in place.
+    hpp::CommandBuffer commands_embedding(std::span<const Chunk> chunks,
+                                          const ops::StepShape& shape);
     void compute(std::span<const Chunk> chunks, const ops::StepShape& shape,
                  const Recorded& commands);
     Profile profile(std::span<const Chunk> chunks);

@@ -403,17 +403,23 @@ Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware
         }
         const auto done = std::span(program.ops).subspan(i, made.op_count);
         name.operators = operators_text(done);
-        append(std::move(made.work), std::move(name),
-               tracker.needs_barrier(touches_of(done, program, values, max_rows_)));
+        Step step{std::move(made.work),
+                  std::move(name),
+                  {},
+                  tracker.needs_barrier(touches_of(done, program, values, max_rows_))};
+        for (const firmware::Op& op : done) {
+            step.defines.insert(step.defines.end(), op.outputs.begin(), op.outputs.end());
+        }
+        append(std::move(step));
         i += made.op_count;
     }
 }
 
-void Plan::append(std::unique_ptr<ops::Operator> work, KernelName name, bool barrier_before) {
+void Plan::append(Step step) {
     // The largest step asks for most: what the device refuses shows here.
     std::vector<ops::Dispatch> largest;
-    work->dispatch(largest_step(max_rows_), largest);
-    steps_.push_back({std::move(work), std::move(name), barrier_before});
+    step.work->dispatch(largest_step(max_rows_), largest);
+    steps_.push_back(std::move(step));
 }
 
 std::vector<std::vector<ops::Dispatch>> Plan::dispatches_of(const ops::StepShape& shape) const {
@@ -429,13 +435,18 @@ std::vector<std::vector<ops::Dispatch>> Plan::dispatches_of(const ops::StepShape
     return dispatches;
 }
 
-void Plan::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const {
+void Plan::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
+                  std::uint32_t value, const Behind& after) const {
     const auto dispatches = dispatches_of(shape);
     for (std::size_t i = 0; i < steps_.size(); ++i) {
-        if (steps_[i].barrier_before) {
+        const Step& step = steps_[i];
+        if (step.barrier_before) {
             record_barrier(commands);
         }
         ops::record(commands, pipelines_.layout(), dispatches[i]);
+        if (after && std::count(step.defines.begin(), step.defines.end(), value) != 0) {
+            after(commands);
+        }
     }
 }
 

@@ -58,8 +58,11 @@ class Plan {
          const ValueLayout& values, const KvShape& kv);
 
     /// Record all operators for a step of this shape, with the kernels that are
-    /// not compiled yet compiled first; set 0 must be bound.
-    void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) const;
+    /// not compiled yet compiled first; set 0 must be bound. `after`, where it is
+    /// given, records what comes behind the kernel that defines `value`.
+    using Behind = std::function<void(const hpp::raii::CommandBuffer& commands)>;
+    void record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
+                std::uint32_t value = 0, const Behind& after = {}) const;
 
     /// The same, each kernel waiting for the one before; `after` is told of each
     /// behind its dispatches, which may be none.
@@ -75,10 +78,11 @@ class Plan {
     struct Step {
         std::unique_ptr<ops::Operator> work;
         KernelName name;
-        bool barrier_before = false;  ///< it meets what was written or read since the last
+        std::vector<std::uint32_t> defines;  ///< values
+        bool barrier_before = false;         ///< it meets what was written or read since the last
     };
 
-    void append(std::unique_ptr<ops::Operator> work, KernelName name, bool barrier_before);
+    void append(Step step);
     /// By step, with their kernels compiled.
     [[nodiscard]] std::vector<std::vector<ops::Dispatch>> dispatches_of(
         const ops::StepShape& shape) const;

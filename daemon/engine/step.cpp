@@ -51,6 +51,7 @@ ops::StepShape Engine::Impl::check(std::span<const Chunk> chunks, std::uint32_t 
     for (std::size_t i = 0; i < chunks.size(); ++i) {
         const Chunk& chunk = chunks[i];
         check_chunk(chunk, passes);
+        check_embedded(chunk);
         for (std::size_t j = 0; j < i; ++j) {
             if (chunks[j].sequence == chunk.sequence) {
                 throw broken("two chunks of a step name the same sequence");
@@ -151,12 +152,13 @@ void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
     std::copy(greedy_rows.begin(), greedy_rows.end(), step.begin() + words.output_rows + output);
 }
 
-void Engine::Impl::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape) {
+void Engine::Impl::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
+                          const Hook& after_embedding) {
     commands.begin(hpp::CommandBufferBeginInfo{});
     commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, pipelines.layout(), 0,
                                 memory.set(), {});
     for (std::uint32_t pass = 0; pass < shape.chain; ++pass) {
-        record_pass(commands, shape, pass);
+        record_pass(commands, shape, pass, after_embedding);
     }
     record_outputs(commands, shape);
     commands.end();
@@ -198,9 +200,10 @@ void Engine::Impl::record_outputs(const hpp::raii::CommandBuffer& commands,
 
 /// Set 0 is bound.
 void Engine::Impl::record_pass(const hpp::raii::CommandBuffer& commands,
-                               const ops::StepShape& shape, std::uint32_t pass) {
+                               const ops::StepShape& shape, std::uint32_t pass,
+                               const Hook& after_embedding) {
     record_barrier(commands);  // after the pass or step before: its KV and tokens are read
-    plan->plan.record(commands, shape);
+    plan->plan.record(commands, shape, embedding.value, after_embedding);
     if (shape.greedy != 0) {
         record_argmax(commands, shape, pass);
     }
@@ -230,7 +233,10 @@ const hpp::raii::CommandBuffer& Engine::Impl::commands_for(const ops::StepShape&
 
 std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks, std::uint32_t passes) {
     const ops::StepShape shape = check(chunks, passes);
-    compute(chunks, shape, [&] { return *commands_for(shape); });
+    const bool embeds = std::any_of(chunks.begin(), chunks.end(),
+                                    [](const Chunk& chunk) { return !chunk.embedded.empty(); });
+    compute(chunks, shape,
+            [&] { return embeds ? commands_embedding(chunks, shape) : *commands_for(shape); });
     return {reinterpret_cast<const float*>(logits.mapped().data()),
             std::size_t{shape.outputs - shape.greedy} * part.vocabulary};
 }
