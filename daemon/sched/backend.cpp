@@ -3,20 +3,23 @@
 
 #include <utility>
 
+#include "sched/limits.hpp"
+
 namespace m4::sched {
 
-EngineBackend::EngineBackend(std::unique_ptr<engine::Engine> engine) : engine_(std::move(engine)) {}
+EngineBackend::EngineBackend(std::unique_ptr<engine::Model> model)
+    : model_(std::move(model)), engine_(model_->backbone()) {}
 
 std::uint32_t EngineBackend::context_length() const {
-    return engine_->context_length();
+    return engine_ == nullptr ? 0 : engine_->context_length();
 }
 
 std::uint32_t EngineBackend::vocabulary() const {
-    return engine_->vocabulary();
+    return engine_ == nullptr ? 0 : engine_->vocabulary();
 }
 
 std::uint32_t EngineBackend::max_step_rows() const {
-    return engine_->max_step_rows();
+    return engine_ == nullptr ? kMinStepRows : engine_->max_step_rows();
 }
 
 std::unique_ptr<engine::Sequence> EngineBackend::create_sequence(std::uint32_t capacity) {
@@ -24,7 +27,7 @@ std::unique_ptr<engine::Sequence> EngineBackend::create_sequence(std::uint32_t c
 }
 
 engine::KvUse EngineBackend::kv_use() const {
-    return engine_->kv_use();
+    return engine_ == nullptr ? engine::KvUse{} : engine_->kv_use();
 }
 
 std::uint32_t EngineBackend::most_passes() const {
@@ -53,11 +56,28 @@ std::uint64_t EngineBackend::step_weight_bytes() const {
 }
 
 bool EngineBackend::warm_up() {
-    return engine_->warm_up();
+    return engine_ != nullptr && engine_->warm_up();
 }
 
 std::uint32_t EngineBackend::warm_ups_left() const {
-    return engine_->warm_ups_left();
+    return engine_ == nullptr ? 0 : engine_->warm_ups_left();
+}
+
+std::uint32_t EngineBackend::embedded_columns() const {
+    return engine_ == nullptr ? 0 : engine_->embedded_columns();
+}
+
+engine::Encoded EngineBackend::encode(std::size_t part, std::span<const float> features) {
+    return model_->senses().encode(part, features);
+}
+
+engine::Encoded EngineBackend::encode_text(std::size_t part, std::span<const std::uint32_t> tokens,
+                                           std::span<const std::uint32_t> picked) {
+    return model_->senses().encode_text(part, tokens, picked);
+}
+
+std::uint64_t EngineBackend::senses_bytes() const {
+    return model_->senses().memory_bytes();
 }
 
 TokenizerText::TokenizerText(const firmware::Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}

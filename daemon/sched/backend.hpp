@@ -8,13 +8,14 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/engine.hpp"
+#include "engine/model.hpp"
 #include "lib/tokenizer.hpp"
 
 namespace m4::sched {
 
-/// What the scheduler needs of an engine. Same contract as engine::Engine:
-/// constructed, used and destroyed by the engine thread alone.
+/// What the scheduler needs of a model. Same contract as engine::Engine and
+/// engine::Senses: constructed, used and destroyed by the engine thread alone.
+/// context_length() 0: the image has no backbone; nothing is asked of one then.
 class Backend {
    public:
     virtual ~Backend() = default;
@@ -33,6 +34,13 @@ class Backend {
     [[nodiscard]] virtual engine::Profile profile(std::span<const engine::Chunk> chunks) = 0;
     [[nodiscard]] virtual engine::CopyTime time_copy() = 0;
     [[nodiscard]] virtual std::uint64_t step_weight_bytes() const = 0;
+    [[nodiscard]] virtual std::uint32_t embedded_columns() const = 0;
+    [[nodiscard]] virtual engine::Encoded encode(std::size_t part,
+                                                 std::span<const float> features) = 0;
+    [[nodiscard]] virtual engine::Encoded encode_text(std::size_t part,
+                                                      std::span<const std::uint32_t> tokens,
+                                                      std::span<const std::uint32_t> picked) = 0;
+    [[nodiscard]] virtual std::uint64_t senses_bytes() const = 0;
     /// Does some of the work that a later step would have to; false: none is left.
     virtual bool warm_up() = 0;
     /// How often warm_up() has something to do yet.
@@ -52,10 +60,10 @@ class TextModel {
     [[nodiscard]] virtual std::int32_t eos_id() const = 0;  ///< -1: none
 };
 
-/// The engine of this process, which it owns.
+/// The model of this process, which it owns.
 class EngineBackend final : public Backend {
    public:
-    explicit EngineBackend(std::unique_ptr<engine::Engine> engine);
+    explicit EngineBackend(std::unique_ptr<engine::Model> model);
     [[nodiscard]] std::uint32_t context_length() const override;
     [[nodiscard]] std::uint32_t vocabulary() const override;
     [[nodiscard]] std::uint32_t max_step_rows() const override;
@@ -69,11 +77,19 @@ class EngineBackend final : public Backend {
     [[nodiscard]] engine::Profile profile(std::span<const engine::Chunk> chunks) override;
     [[nodiscard]] engine::CopyTime time_copy() override;
     [[nodiscard]] std::uint64_t step_weight_bytes() const override;
+    [[nodiscard]] std::uint32_t embedded_columns() const override;
+    [[nodiscard]] engine::Encoded encode(std::size_t part,
+                                         std::span<const float> features) override;
+    [[nodiscard]] engine::Encoded encode_text(std::size_t part,
+                                              std::span<const std::uint32_t> tokens,
+                                              std::span<const std::uint32_t> picked) override;
+    [[nodiscard]] std::uint64_t senses_bytes() const override;
     bool warm_up() override;
     [[nodiscard]] std::uint32_t warm_ups_left() const override;
 
    private:
-    std::unique_ptr<engine::Engine> engine_;
+    std::unique_ptr<engine::Model> model_;
+    engine::Engine* engine_;  ///< null: no backbone
 };
 
 /// The image's tokeniser. `tokenizer` must outlive it.

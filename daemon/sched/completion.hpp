@@ -101,6 +101,12 @@ struct BenchFigures {
     bool cut_short = false;   ///< fewer samples than wanted: its time was over
 };
 
+/// What a part made of an encode request's inputs, one behind the other.
+struct Encoded {
+    std::uint32_t inputs = 0;
+    std::vector<float> values;
+};
+
 /// From the text worker.
 struct Tokens {
     std::vector<std::uint32_t> ids;
@@ -123,7 +129,7 @@ struct ImageRevoked {
 
 using Outcome = std::variant<Failure, Acknowledged, SessionState, SessionTable, Snapshot, Piece,
                              GenerateFinished, ScoreRows, ScoreFinished, BenchProgress,
-                             BenchFigures, Tokens, Text, DeviceLost, ImageRevoked>;
+                             BenchFigures, Encoded, Tokens, Text, DeviceLost, ImageRevoked>;
 
 struct Completion {
     ClientId client = 0;

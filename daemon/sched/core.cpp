@@ -25,6 +25,12 @@ std::uint64_t charge_of(const Outcome& outcome) {
     return 0;
 }
 
+/// Of an image without a backbone these find nothing to work on.
+bool needs_backbone(const Request& what) {
+    return std::holds_alternative<CreateSession>(what) || std::holds_alternative<Score>(what) ||
+           std::holds_alternative<RunBench>(what);
+}
+
 /// Who only looks or lets go is served to the end.
 bool needs_engine(const Request& what) {
     return !std::holds_alternative<ReadFigures>(what) &&
@@ -53,6 +59,7 @@ void Core::client_left(ClientId client) {
         bench_.reset();
     }
     std::erase_if(works_, [&](const auto& work) { return work->client() == client; });
+    std::erase_if(encodings_, [&](const auto& encoding) { return encoding->client() == client; });
     std::erase_if(sessions_, [&](const auto& entry) { return entry.second.client == client; });
     clients_.erase(client);
 }
@@ -64,6 +71,10 @@ void Core::submit(ClientId client, RequestId request, Request what, Clock::time_
     }
     if (lost_ && needs_engine(what)) {
         emit(client, request, *lost_);
+        return;
+    }
+    if (backend_->context_length() == 0 && needs_backbone(what)) {
+        fail(client, request, M4_E_UNSUPPORTED, "the image has no backbone: it only encodes");
         return;
     }
     arrived_ = arrived;
@@ -86,11 +97,15 @@ void Core::cancel(ClientId client, RequestId request) {
     if (bench_ != nullptr && bench_->client() == client && bench_->request() == request) {
         end_bench(Failure{M4_E_CANCELLED, "the bench was cancelled", 0});
     }
+    cancel_encodings([&](const Encoding& encoding) {
+        return encoding.client() == client && encoding.request() == request;
+    });
     drop_finished();
 }
 
 void Core::cancel_all() {
     end_bench(Failure{M4_E_CANCELLED, "the bench was cancelled", 0});
+    cancel_encodings([](const Encoding&) { return true; });
     for (const auto& work : works_) {
         emit(work->client(), work->request(), work->cancelled());
     }
@@ -104,13 +119,14 @@ void Core::delivered(ClientId client, std::uint64_t bytes) {
 }
 
 bool Core::step() {
-    if (lost_ || (works_.empty() && bench_ == nullptr)) {
+    if (lost_ || (works_.empty() && bench_ == nullptr && encodings_.empty())) {
         return false;
     }
     bool worked = true;
     try {
         const bool stepped = work_step();
-        worked = bench_slice() || stepped;
+        const bool encoded = encode_slice();
+        worked = bench_slice() || stepped || encoded;
     } catch (const trust::RevokedError& error) {
         revoke(error.what());
     } catch (const engine::DeviceError& error) {
@@ -180,6 +196,8 @@ void Core::run(const std::vector<Share>& shares) {
     ++step_number_;
     std::vector<engine::Chunk> chunks;
     chunks.reserve(shares.size());
+    std::vector<std::vector<engine::EmbeddedRow>> embedded;
+    embedded.reserve(shares.size());
     for (const Share& share : shares) {
         Work& work = *works_[share.index];
         ClientState& client = clients_.at(work.client());
@@ -188,8 +206,9 @@ void Core::run(const std::vector<Share>& shares) {
         tokens_prompt_ += work.decoding() ? 0 : share.rows;
         Session& session = work.session();
         session.last_used = step_number_;
+        const auto& rows = embedded.emplace_back(session.missing_rows(share.rows));
         chunks.push_back({session.sequence.get(), session.missing().first(share.rows),
-                          work.logits_of(share.rows)});
+                          work.logits_of(share.rows), rows});
     }
     const std::uint32_t passes = passes_for(shares);
     const auto before = Clock::now();
@@ -274,6 +293,10 @@ void Core::fail_all(int code, const std::string& message) {
         emit(work->client(), work->request(), *lost_);
     }
     works_.clear();
+    for (const auto& encoding : encodings_) {
+        emit(encoding->client(), encoding->request(), *lost_);
+    }
+    encodings_.clear();
     end_bench(*lost_);
 }
 
@@ -320,7 +343,11 @@ Snapshot Core::snapshot() const {
     for (const auto& work : works_) {
         ++(work->started() ? snapshot.requests_active : snapshot.requests_queued);
     }
+    for (const auto& encoding : encodings_) {
+        ++(encoding->turn != 0 ? snapshot.requests_active : snapshot.requests_queued);
+    }
     snapshot.requests_active += bench_ != nullptr ? 1 : 0;
+    snapshot.senses_bytes = backend_->senses_bytes();
     return snapshot;
 }
 

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -13,6 +14,7 @@
 #include "sched/batch.hpp"
 #include "sched/benchmark.hpp"
 #include "sched/completion.hpp"
+#include "sched/encoding.hpp"
 #include "sched/limits.hpp"
 #include "sched/snapshot.hpp"
 #include "sched/work.hpp"
@@ -24,7 +26,7 @@ namespace m4::sched {
 ///
 /// Every submitted request ends with exactly one last outcome (Failure,
 /// Acknowledged, SessionState, SessionTable, Snapshot, GenerateFinished,
-/// ScoreFinished or BenchFigures), unless its client leaves before.
+/// ScoreFinished, BenchFigures or Encoded), unless its client leaves before.
 class Core {
    public:
     /// All must outlive it. Throws std::invalid_argument for a backend of
@@ -74,10 +76,12 @@ class Core {
     void handle(const ClientState& client, RequestId request, Generate what);
     void handle(const ClientState& client, RequestId request, Score what);
     void handle(const ClientState& client, RequestId request, RunBench what);
+    void handle(const ClientState& client, RequestId request, Encode what);
 
     [[nodiscard]] Admission admit_session(const ClientState& client) const;
     [[nodiscard]] Admission admit_work(const ClientState& client) const;
     [[nodiscard]] Admission admit_bench(const ClientState& client, const RunBench& what) const;
+    [[nodiscard]] Admission admit_encoding(const ClientState& client) const;
     [[nodiscard]] Admission check(const Generate& what) const;
     [[nodiscard]] Admission check_ids(const std::vector<std::uint32_t>& ids) const;
     /// Null after a NOT_FOUND or BUSY outcome.
@@ -99,6 +103,11 @@ class Core {
     bool work_step();
     bool bench_slice();
     void end_bench(Outcome outcome);
+    bool encode_slice();
+    void finish_encodings();
+    void append_rows(Encoding& encoding);
+    void end_encoding(Encoding& encoding, Outcome outcome);
+    void cancel_encodings(const std::function<bool(const Encoding&)>& which);
     void run(const std::vector<Share>& shares);
     [[nodiscard]] std::uint32_t passes_for(const std::vector<Share>& shares) const;
     void commit(const std::vector<Share>& shares, std::span<const engine::Chunk> chunks,
@@ -115,8 +124,10 @@ class Core {
     std::map<ClientId, ClientState> clients_;
     std::map<SessionId, Session> sessions_;
     // After sessions_: a generation lets go of its session when destroyed.
-    std::vector<std::unique_ptr<Work>> works_;  ///< in order of arrival
-    std::unique_ptr<Benchmark> bench_;          ///< null: none runs
+    std::vector<std::unique_ptr<Work>> works_;          ///< in order of arrival
+    std::unique_ptr<Benchmark> bench_;                  ///< null: none runs
+    std::vector<std::unique_ptr<Encoding>> encodings_;  ///< in order of arrival
+    std::uint64_t slice_number_ = 0;
     std::vector<Completion> completions_;
     SessionId next_session_ = 1;
     std::uint64_t last_rank_ = 0;

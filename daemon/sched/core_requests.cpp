@@ -69,6 +69,7 @@ void Core::handle(const ClientState& client, RequestId request, CloneSession wha
     Session session;
     session.capacity = original->capacity;
     session.tokens = original->tokens;
+    session.rows = original->rows;
     session.sequence = original->sequence->clone();
     add_session(client, request, std::move(session));
 }
@@ -138,6 +139,9 @@ void Core::handle(const ClientState& client, RequestId request, CloseSession wha
             emit(work->client(), work->request(), work->cancelled());
         }
     }
+    cancel_encodings([&](const Encoding& encoding) {
+        return encoding.what().target && encoding.what().target->session == what.session;
+    });
     drop_finished();
     sessions_.erase(what.session);
     emit(client.who.id, request, Acknowledged{});
@@ -311,7 +315,7 @@ Session* Core::idle_session(const ClientState& client, RequestId request, Sessio
         return nullptr;
     }
     if (session->active) {
-        fail(client.who.id, request, M4_E_BUSY, "a generation of this session is running",
+        fail(client.who.id, request, M4_E_BUSY, "a request of this session is running",
              retry_after_ms());
         return nullptr;
     }

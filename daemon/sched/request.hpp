@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -72,6 +73,27 @@ struct Score {
     std::uint32_t top_n = 0;
 };
 
+/// What an encoder gives.
+enum class EncodeOutput : std::uint8_t { embedding = 1, scores = 2, hidden = 3 };
+
+/// Inputs of one part of the image, prepared: features, or tokens. Whoever makes one
+/// knows the part; the engine thread trusts it.
+struct Encode {
+    std::uint32_t part = 0;  ///< its place in the package
+    EncodeOutput output = EncodeOutput::embedding;
+    std::vector<std::uint32_t> items;   ///< of each input: runs whose mean is its result
+    std::vector<float> features;        ///< item by item
+    std::vector<std::uint32_t> tokens;  ///< or these, item by item,
+    std::vector<std::uint32_t> picked;  ///< and one row of each
+    /// Of one input: its embedding through a projector, behind a session's tokens.
+    struct Target {
+        SessionId session = 0;
+        std::uint32_t projector = 0;  ///< a part
+        std::uint32_t rows = 0;       ///< that it makes of an input
+    };
+    std::optional<Target> target = {};
+};
+
 /// Measure this device with this model; for root and the service's own user. 0:
 /// the default (sched/benchmark.hpp).
 struct RunBench {
@@ -82,6 +104,6 @@ struct RunBench {
 
 using Request =
     std::variant<CreateSession, CloneSession, AppendTokens, TruncateSession, InspectSession,
-                 CloseSession, ListSessions, ReadFigures, Generate, Score, RunBench>;
+                 CloseSession, ListSessions, ReadFigures, Generate, Score, RunBench, Encode>;
 
 }  // namespace m4::sched

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <vector>
@@ -22,6 +23,9 @@ struct Session {
     /// sequence->length() <= tokens.size(): what is missing is computed when
     /// a request needs it.
     std::unique_ptr<engine::Sequence> sequence;
+    /// Rows that stand for inputs of other senses, by position; their tokens are 0.
+    /// Clones share them.
+    std::map<std::uint32_t, std::shared_ptr<const std::vector<float>>> rows;
     std::uint64_t tokens_generated = 0;
     std::uint64_t last_used = 0;  ///< number of its last step
     bool active = false;          ///< a request of it waits or runs
@@ -35,6 +39,10 @@ struct Session {
     }
     /// All or nothing: false where it does not fit.
     [[nodiscard]] bool append(std::span<const std::uint32_t> ids);
+    /// Of the next `count` missing tokens, those that are rows of other senses.
+    [[nodiscard]] std::vector<engine::EmbeddedRow> missing_rows(std::uint32_t count) const;
+    /// `values`: rows of `columns`, which have room.
+    void append_rows(std::span<const float> values, std::uint32_t columns);
     /// position <= position().
     void truncate(std::uint32_t position);
     /// Forget the keys and values of the last token if held, since its logits

@@ -15,6 +15,7 @@ struct Snapshot {
     std::uint32_t sessions = 0;
     std::uint32_t requests_active = 0;  ///< have had a step
     std::uint32_t requests_queued = 0;  ///< wait for their first
+    std::uint64_t senses_bytes = 0;     ///< held by encoders beside their weights
     std::uint32_t cold = 0;             ///< warm-ups still to come
 };
 

@@ -65,6 +65,7 @@ enum m4_error {
 	M4_E_VERIFY = -16, /* the image failed verification */
 	M4_E_GPU_LOST = -17, /* the device was lost; the service restarts */
 	M4_E_INTERNAL = -18, /* a defect of the service; please report */
+	M4_E_UNSUPPORTED = -19, /* the image has no part that does this */
 };
 
 /* A short English text for a code; never NULL. */

@@ -65,6 +65,8 @@ const char* m4_strerror(int code) {
             return "the device was lost";
         case M4_E_INTERNAL:
             return "internal error of the service";
+        case M4_E_UNSUPPORTED:
+            return "the image has no part that does this";
         default:
             return "unknown error";
     }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <numeric>
 #include <set>
 #include <stdexcept>
 
@@ -204,6 +205,57 @@ engine::CopyTime FakeBackend::time_copy() {
     return {1000, 2.0};
 }
 
+std::uint32_t FakeBackend::token_of(std::span<const float> row) {
+    return ByteText::kFirstByte + static_cast<std::uint32_t>(row[0] + row[1]) % 256;
+}
+
+engine::Encoded FakeBackend::encode(std::size_t part, std::span<const float> features) {
+    if (options_.gate) {
+        options_.gate->pass();
+    }
+    if (lost_) {
+        throw engine::DeviceError("the fake device is lost");
+    }
+    engine::Encoded encoded;
+    encoded_.clear();
+    if (features.size() == kRowColumns) {  // an embedding: a projector's
+        for (const float factor : {1.0F, 2.0F}) {
+            encoded_.push_back(factor * features[0]);
+            encoded_.push_back(factor * features[1]);
+        }
+        encoded.hidden = encoded_;
+        runs_.push_back(1);
+        return encoded;
+    }
+    const std::size_t items = features.size() / kItemFloats;
+    if (items == 0 || items > engine::Senses::kMaxItems || features.size() % kItemFloats != 0) {
+        throw std::invalid_argument("bad features");
+    }
+    for (std::size_t i = 0; i < items; ++i) {
+        const auto item = features.subspan(i * kItemFloats, kItemFloats);
+        encoded_.push_back(std::accumulate(item.begin(), item.end(), 0.0F));
+        encoded_.push_back(static_cast<float>(part));
+    }
+    runs_.push_back(items);
+    encoded.embedding = encoded_;
+    encoded.scores = features;
+    return encoded;
+}
+
+engine::Encoded FakeBackend::encode_text(std::size_t part, std::span<const std::uint32_t> tokens,
+                                         std::span<const std::uint32_t> picked) {
+    encoded_.clear();
+    const std::size_t rows = tokens.size() / picked.size();
+    for (std::size_t i = 0; i < picked.size(); ++i) {
+        encoded_.push_back(static_cast<float>(tokens[i * rows + picked[i]]));
+        encoded_.push_back(static_cast<float>(part));
+    }
+    runs_.push_back(picked.size());
+    engine::Encoded encoded;
+    encoded.embedding = encoded_;
+    return encoded;
+}
+
 std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks,
                                          std::uint32_t passes) {
     if (options_.gate) {
@@ -243,7 +295,10 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks,
         record.parts.push_back({chunk.sequence, sequence.length(),
                                 static_cast<std::uint32_t>(chunk.tokens.size()), chunk.logits});
         for (std::size_t row = 0; row < chunk.tokens.size(); ++row) {
-            sequence.append(chunk.tokens.subspan(row, 1));
+            const auto embedded = std::ranges::find(chunk.embedded, row, &engine::EmbeddedRow::at);
+            const std::uint32_t token =
+                embedded == chunk.embedded.end() ? chunk.tokens[row] : token_of(embedded->values);
+            sequence.append({&token, 1});
             const bool wanted =
                 chunk.logits == engine::Logits::all ||
                 (chunk.logits == engine::Logits::last && row + 1 == chunk.tokens.size());

@@ -120,6 +120,23 @@ class FakeBackend final : public sched::Backend {
     [[nodiscard]] engine::Profile profile(std::span<const engine::Chunk> chunks) override;
     [[nodiscard]] engine::CopyTime time_copy() override;
     [[nodiscard]] std::uint64_t step_weight_bytes() const override { return 500; }
+    static constexpr std::uint32_t kRowColumns = 2;
+    [[nodiscard]] std::uint32_t embedded_columns() const override { return kRowColumns; }
+    /// Items of kItemFloats features. Embedding: the item's sum, and the part. Scores:
+    /// its features. Hidden (a projector's, of an embedding): a row of what it got, and
+    /// one of the same doubled.
+    static constexpr std::uint32_t kItemFloats = 4;
+    [[nodiscard]] engine::Encoded encode(std::size_t part,
+                                         std::span<const float> features) override;
+    /// Of each item the token that was picked, and the part.
+    [[nodiscard]] engine::Encoded encode_text(std::size_t part,
+                                              std::span<const std::uint32_t> tokens,
+                                              std::span<const std::uint32_t> picked) override;
+    [[nodiscard]] std::uint64_t senses_bytes() const override { return 77; }
+    /// The token that an embedded row is remembered as.
+    [[nodiscard]] static std::uint32_t token_of(std::span<const float> row);
+    /// Items of each run of an encoder.
+    [[nodiscard]] const std::vector<std::size_t>& runs() const { return runs_; }
     bool warm_up() override;
     [[nodiscard]] std::uint32_t warm_ups_left() const override { return options_.warm_ups; }
 
@@ -139,6 +156,8 @@ class FakeBackend final : public sched::Backend {
     std::vector<float> logits_;
     std::vector<std::uint32_t> ids_;
     std::vector<StepRecord> steps_;
+    std::vector<float> encoded_;
+    std::vector<std::size_t> runs_;
 };
 
 }  // namespace m4::test
