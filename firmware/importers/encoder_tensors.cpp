@@ -120,8 +120,8 @@ EncoderTensors::Ref EncoderTensors::table(const std::string& name, const Shape& 
     return add(name, M4_DTYPE_F32, M4_LAYOUT_PLAIN, {rows, columns}, reader(tensor, columns, 0));
 }
 
-void EncoderTensors::finish(const std::string& part_name, std::string architecture, Program program,
-                            const std::vector<std::string>& ignored, const TextSizes& text) {
+void EncoderTensors::finish(EncoderProperties properties, Program program) {
+    const std::vector<std::string>& ignored = properties.ignored;
     for (const SourceTensor& tensor : checkpoint_->tensors()) {
         const bool known = used_.contains(tensor.name) ||
                            std::any_of(ignored.begin(), ignored.end(), [&](const auto& prefix) {
@@ -132,13 +132,16 @@ void EncoderTensors::finish(const std::string& part_name, std::string architectu
         }
     }
     Part part;
-    part.name = part_name;
+    part.name = std::move(properties.part_name);
     part.kind = PartKind::encoder;
-    part.architecture = std::move(architecture);
+    part.architecture = std::move(properties.architecture);
     part.source_digest = source_digest(std::move(digest_));
     part.parameters = parameters_;
-    part.context_length = text.context;
-    part.vocabulary = text.vocabulary;
+    part.context_length = properties.text.context;
+    part.vocabulary = properties.text.vocabulary;
+    part.recipe = std::move(properties.recipe);
+    part.space = std::move(properties.space);
+    part.labels = std::move(properties.labels);
     part.programs.push_back(std::move(program));
     builder_.add_part(std::move(part));
 }

@@ -22,6 +22,18 @@ struct TextSizes {
     std::uint32_t context = 0;
 };
 
+/// What an encoder's part says beside its program and its tensors.
+struct EncoderProperties {
+    std::string part_name;
+    std::string architecture;
+    /// Tensors that are left out begin with one of these.
+    std::vector<std::string> ignored = {};
+    TextSizes text = {};
+    Recipe recipe = {};
+    std::string space = {};
+    std::vector<std::string> labels = {};
+};
+
 /// The tensors of one encoder on their way from a checkpoint into an image. Each
 /// is asked for by its name and shape, goes into the source digest once, as the
 /// checkpoint has it, and is missed by name.
@@ -51,10 +63,9 @@ class EncoderTensors {
     /// Rows that `prepend` and `add` take; dimensions of 1 before them are dropped.
     Ref table(const std::string& name, const Shape& shape);
 
-    /// Adds the part. What of the checkpoint is neither used nor begins with one of
-    /// `ignored` is refused by name.
-    void finish(const std::string& part_name, std::string architecture, Program program,
-                const std::vector<std::string>& ignored, const TextSizes& text = {});
+    /// Adds the part. What of the checkpoint is neither used nor `ignored` is refused
+    /// by name.
+    void finish(EncoderProperties properties, Program program);
 
    private:
     Ref add(std::string name, m4_dtype dtype, m4_layout layout, Shape shape, RowReader rows);

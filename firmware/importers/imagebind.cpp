@@ -10,6 +10,7 @@
 #include "json_file.hpp"
 #include "lib/error.hpp"
 #include "mapped_file.hpp"
+#include "recipes.hpp"
 #include "transformer.hpp"
 
 namespace m4::firmware {
@@ -34,6 +35,7 @@ struct Trunk {
     std::string head_norm = "0";   ///< below the modality's head
     std::string head = {};         ///< the projection behind it
     ProgramBuilder::Windows windows = {};
+    Recipe recipe = {};
     bool text = false;         ///< tokens, each looking back only; the last stands for all
     bool key_row = false;      ///< a learned key and value in each block
     bool norm_before = false;  ///< of the trunk
@@ -57,6 +59,7 @@ const std::vector<Trunk>& trunks() {
                      .kernel_w = 14,
                      .stride_h = 14,
                      .stride_w = 14},
+         .recipe = clip_image_recipe(224),
          .norm_before = true,
          .published_width = 1280,
          .published_heads = 16},
@@ -82,6 +85,7 @@ const std::vector<Trunk>& trunks() {
                      .kernel_w = 16,
                      .stride_h = 10,
                      .stride_w = 10},
+         .recipe = imagebind_audio_recipe(),
          .key_row = true,
          .published_width = 768,
          .published_heads = 12},
@@ -93,6 +97,7 @@ const std::vector<Trunk>& trunks() {
          .places = "pos_embed",
          .head = "3",
          .windows = {.channels = 6, .width = 2000, .kernel_w = 8, .stride_w = 8},
+         .recipe = imagebind_motion_recipe(),
          .key_row = true,
          .published_width = 512,
          .published_heads = 8},
@@ -158,8 +163,14 @@ class TrunkImport {
             ignored.insert(ignored.end(), of_other.begin(), of_other.end());
         }
         const std::string sense = trunk_.part;
-        tensors_.finish(options_.part_name.empty() ? sense : options_.part_name + "-" + sense,
-                        "imagebind", program_.finish(), ignored, text);
+        const std::string& name = options_.part_name;
+        tensors_.finish({.part_name = name.empty() ? sense : name + "-" + sense,
+                         .architecture = "imagebind",
+                         .ignored = std::move(ignored),
+                         .text = text,
+                         .recipe = trunk_.recipe,
+                         .space = name.empty() ? "imagebind" : name},
+                        program_.finish());
     }
 
    private:

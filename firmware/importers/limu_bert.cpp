@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "encoders.hpp"
+#include "recipes.hpp"
 #include "transformer.hpp"
 
 namespace m4::firmware {
@@ -76,9 +77,12 @@ void import_limu_bert(const EncoderSource& source, const ImportOptions& options,
     }
     program.output(Role::hidden, h);
     program.output(Role::embedding, program.mean_rows(h));
-    // What it was trained with: it guessed masked samples.
-    tensors.finish(options.part_name.empty() ? "imu" : options.part_name, "limu-bert",
-                   program.finish(), {"fc.", "linear.", "norm.", "decoder."});
+    tensors.finish({.part_name = options.part_name.empty() ? "imu" : options.part_name,
+                    .architecture = "limu-bert",
+                    // What it was trained with: it guessed masked samples.
+                    .ignored = {"fc.", "linear.", "norm.", "decoder."},
+                    .recipe = limu_bert_recipe(kSamples, kChannels)},
+                   program.finish());
 }
 
 }  // namespace m4::firmware

@@ -3,6 +3,7 @@
 
 #include "encoders.hpp"
 #include "lib/error.hpp"
+#include "recipes.hpp"
 #include "transformer.hpp"
 
 namespace m4::firmware {
@@ -76,8 +77,10 @@ void import_mean_vit(const EncoderSource& source, const ImportOptions& options,
     program.output(Role::embedding, x);
     program.output(Role::scores,
                    transformer.linear(x, "classifier.weight", "classifier.bias", labels, width));
-    tensors.finish(options.part_name.empty() ? "image" : options.part_name, "vit", program.finish(),
-                   {});
+    tensors.finish({.part_name = options.part_name.empty() ? "image" : options.part_name,
+                    .architecture = "vit",
+                    .recipe = mnist_recipe(side * across)},
+                   program.finish());
 }
 
 }  // namespace m4::firmware

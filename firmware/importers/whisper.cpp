@@ -12,6 +12,7 @@
 #include "json_file.hpp"
 #include "lib/error.hpp"
 #include "mapped_file.hpp"
+#include "recipes.hpp"
 #include "transformer.hpp"
 
 namespace m4::firmware {
@@ -68,9 +69,12 @@ class WhisperImport {
         }
         x = norm(x, kRoot + "layer_norm");
         program_.output(Role::hidden, x);
-        // The decoder is still to come.
-        tensors_.finish(options_.part_name.empty() ? "speech" : options_.part_name, "whisper",
-                        program_.finish(), {"model.decoder.", "proj_out."});
+        tensors_.finish({.part_name = options_.part_name.empty() ? "speech" : options_.part_name,
+                         .architecture = "whisper",
+                         // The decoder is still to come.
+                         .ignored = {"model.decoder.", "proj_out."},
+                         .recipe = whisper_recipe(bins, 2 * rows)},
+                        program_.finish());
     }
 
    private:

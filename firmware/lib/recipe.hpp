@@ -38,20 +38,20 @@ enum class LogKind : std::uint8_t {
 
 /// One channel of sound to a mel spectrogram, f32[mel_bins, frames] an input, or with
 /// `frames_first` f32[frames, n]. In this order: resampled; cut into `clips` windows
-/// of `clip_samples`, evenly spread, zeros behind what is shorter; frames; spectra;
-/// mel bins; logarithms; coefficients; cut or filled with zeros to `frames`;
-/// (x - mean) / std.
+/// of `clip_samples`, evenly spread; frames; spectra; mel bins; logarithms;
+/// coefficients; cut or filled with zeros to `frames`; (x - mean) / std.
 struct AudioRecipe {
     std::uint32_t sample_rate = 0;  ///< Hz
     std::uint32_t clips = 1;        ///< the mean of their results counts
     std::uint32_t clip_samples = 0;
+    bool padded = true;  ///< zeros behind a recording shorter than a clip; else fewer frames
     bool subtract_mean = false;  ///< of the clip
     std::uint32_t frame_samples = 0;
     std::uint32_t frame_shift = 0;
     std::uint32_t fft_samples = 0;  ///< frames are filled with zeros to it
     bool centred = false;           ///< frame i is around sample i shift, mirrored at the ends
     bool subtract_frame_mean = false;
-    float pre_emphasis = 0;  ///< x[i] - p x[i - 1], within the frame; 0: none
+    float pre_emphasis = 0;  ///< x[i] - p x[i - 1], of a frame's first (1 - p) x[0]; 0: none
     WindowKind window = WindowKind::hann;
     std::uint32_t power = 2;  ///< 1: magnitudes, 2: their squares
     std::uint32_t mel_bins = 0;
@@ -79,7 +79,7 @@ struct MotionRecipe {
     std::uint32_t samples = 0;  ///< of a window
     float rate_hz = 0;
     bool channels_first = false;
-    std::vector<float> scale;  ///< one a channel; empty: all 1
+    std::vector<float> scale = {};  ///< one a channel; empty: all 1
 };
 
 /// Tokens of an encoder of text: BOS, the text's own, EOS, the last one in the place

@@ -23,6 +23,7 @@ RecipeBlob encode(Buffer& buffer, const AudioRecipe& in) {
     out.add_sample_rate(in.sample_rate);
     out.add_clips(in.clips);
     out.add_clip_samples(in.clip_samples);
+    out.add_padded(in.padded);
     out.add_subtract_mean(in.subtract_mean);
     out.add_frame_samples(in.frame_samples);
     out.add_frame_shift(in.frame_shift);
@@ -82,6 +83,7 @@ AudioRecipe decode(const fb::AudioRecipe& in) {
     out.sample_rate = in.sample_rate();
     out.clips = in.clips();
     out.clip_samples = in.clip_samples();
+    out.padded = in.padded();
     out.subtract_mean = in.subtract_mean();
     out.frame_samples = in.frame_samples();
     out.frame_shift = in.frame_shift();

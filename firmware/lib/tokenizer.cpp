@@ -5,8 +5,11 @@
 #include <queue>
 #include <unordered_map>
 #include <utility>
+#include <variant>
 
 #include "error.hpp"
+#include "tokenizer_clip.hpp"
+#include "tokenizer_merges.hpp"
 #include "tokenizer_pieces.hpp"
 #include "tokenizer_utf8.hpp"
 
@@ -201,12 +204,28 @@ std::string normalize(const PieceTable& pieces, std::string_view text) {
 }  // namespace
 
 struct Tokenizer::Impl {
-    PieceTable pieces;
+    std::variant<PieceTable, MergeTable> tables;
 
-    void append_ids(std::string_view text, std::vector<std::uint32_t>& ids) const;
+    [[nodiscard]] const fb::Tokenizer& root() const {
+        return std::visit([](const auto& table) -> const fb::Tokenizer& { return table.root(); },
+                          tables);
+    }
+    [[nodiscard]] bool is_kind(std::uint32_t id, fb::PieceKind kind) const {
+        return std::visit(
+            [&](const auto& table) { return id < table.count() && table.kind(id) == kind; },
+            tables);
+    }
+    static Impl open(std::span<const std::byte> section, const std::string& place) {
+        if (open_tokenizer(section, place).model() == fb::TokenizerModel::clip_bpe) {
+            return {MergeTable(section, place)};
+        }
+        return {PieceTable(section, place)};
+    }
 };
 
-void Tokenizer::Impl::append_ids(std::string_view text, std::vector<std::uint32_t>& ids) const {
+namespace {
+
+void append_ids(const PieceTable& pieces, std::string_view text, std::vector<std::uint32_t>& ids) {
     const std::string normal = normalize(pieces, text);
     Merger merger(pieces, normal);
     merger.run();
@@ -226,35 +245,7 @@ void Tokenizer::Impl::append_ids(std::string_view text, std::vector<std::uint32_
     });
 }
 
-Tokenizer::Tokenizer(std::span<const std::byte> section, const std::string& place)
-    : impl_(new Impl{PieceTable(section, place)}) {}
-
-Tokenizer::~Tokenizer() = default;
-Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
-Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
-
-std::vector<std::uint32_t> Tokenizer::encode(std::string_view text, bool add_special) const {
-    // A blank may triple, and symbols count in 32 bits.
-    if (text.size() > std::numeric_limits<std::int32_t>::max() / 4) {
-        throw Error("text to encode", "is longer than 512 MiB");
-    }
-    const auto& root = impl_->pieces.root();
-    std::vector<std::uint32_t> ids;
-    if (add_special && root.add_bos()) {
-        ids.push_back(static_cast<std::uint32_t>(root.bos_id()));
-    }
-    impl_->append_ids(text, ids);
-    if (add_special && root.add_eos()) {
-        ids.push_back(static_cast<std::uint32_t>(root.eos_id()));
-    }
-    return ids;
-}
-
-std::string Tokenizer::piece(std::uint32_t id, bool first) const {
-    const auto& pieces = impl_->pieces;
-    if (id >= pieces.count() || pieces.kind(id) == fb::PieceKind::control) {
-        return {};
-    }
+std::string piece_text(const PieceTable& pieces, std::uint32_t id, bool first) {
     auto text = pieces.text(id);
     if (pieces.kind(id) == fb::PieceKind::byte) {
         return std::string(1, static_cast<char>(byte_of_piece(text).value_or(0)));
@@ -275,36 +266,76 @@ std::string Tokenizer::piece(std::uint32_t id, bool first) const {
     return out;
 }
 
+}  // namespace
+
+Tokenizer::Tokenizer(std::span<const std::byte> section, const std::string& place)
+    : impl_(new Impl(Impl::open(section, place))) {}
+
+Tokenizer::~Tokenizer() = default;
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+
+std::vector<std::uint32_t> Tokenizer::encode(std::string_view text, bool add_special) const {
+    // A blank may triple, and symbols count in 32 bits.
+    if (text.size() > std::numeric_limits<std::int32_t>::max() / 4) {
+        throw Error("text to encode", "is longer than 512 MiB");
+    }
+    const auto& root = impl_->root();
+    std::vector<std::uint32_t> ids;
+    if (add_special && root.add_bos()) {
+        ids.push_back(static_cast<std::uint32_t>(root.bos_id()));
+    }
+    if (const auto* clip = std::get_if<MergeTable>(&impl_->tables)) {
+        append_clip_ids(*clip, text, ids);
+    } else {
+        append_ids(std::get<PieceTable>(impl_->tables), text, ids);
+    }
+    if (add_special && root.add_eos()) {
+        ids.push_back(static_cast<std::uint32_t>(root.eos_id()));
+    }
+    return ids;
+}
+
+std::string Tokenizer::piece(std::uint32_t id, bool first) const {
+    if (id >= vocabulary() || is_control(id)) {
+        return {};
+    }
+    if (const auto* clip = std::get_if<MergeTable>(&impl_->tables)) {
+        const bool ends_word = clip->kind(id) == fb::PieceKind::word_end;
+        return std::string(clip->text(id)) + (ends_word ? " " : "");
+    }
+    return piece_text(std::get<PieceTable>(impl_->tables), id, first);
+}
+
 std::string Tokenizer::decode(std::span<const std::uint32_t> ids) const {
     std::string out;
     bool first = true;
     for (const auto id : ids) {
         out += piece(id, first);
         // Where blanks are normalised away, those before the text all are.
-        first = first &&
-                (is_control(id) || (impl_->pieces.root().remove_extra_spaces() && out.empty()));
+        first = first && (is_control(id) || (impl_->root().remove_extra_spaces() && out.empty()));
     }
     return out;
 }
 
 std::uint32_t Tokenizer::vocabulary() const {
-    return impl_->pieces.count();
+    return impl_->root().kinds()->size();
 }
 
 bool Tokenizer::is_control(std::uint32_t id) const {
-    return id < impl_->pieces.count() && impl_->pieces.kind(id) == fb::PieceKind::control;
+    return impl_->is_kind(id, fb::PieceKind::control);
 }
 
 std::int32_t Tokenizer::bos_id() const {
-    return impl_->pieces.root().bos_id();
+    return impl_->root().bos_id();
 }
 
 std::int32_t Tokenizer::eos_id() const {
-    return impl_->pieces.root().eos_id();
+    return impl_->root().eos_id();
 }
 
 bool Tokenizer::add_bos() const {
-    return impl_->pieces.root().add_bos();
+    return impl_->root().add_bos();
 }
 
 }  // namespace m4::firmware

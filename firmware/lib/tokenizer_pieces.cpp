@@ -39,20 +39,23 @@ std::optional<std::uint8_t> byte_of_piece(std::string_view text) {
     return static_cast<std::uint8_t>(high * 16 + low);
 }
 
-PieceTable::PieceTable(std::span<const std::byte> section, const std::string& place)
-    : place_(place) {
+const fb::Tokenizer& open_tokenizer(std::span<const std::byte> section, const std::string& place) {
     if (section.size() < 8 || section.size() > kSectionMostBytes) {
-        fail("a section of " + std::to_string(section.size()) + " bytes");
+        throw Error(place, "a section of " + std::to_string(section.size()) + " bytes");
     }
     if (reinterpret_cast<std::uintptr_t>(section.data()) % kAlignment != 0) {
-        fail("the section is not aligned to 8 bytes");
+        throw Error(place, "the section is not aligned to 8 bytes");
     }
     const auto* bytes = reinterpret_cast<const std::uint8_t*>(section.data());
     flatbuffers::Verifier verifier(bytes, section.size());
     if (!fb::VerifyTokenizerBuffer(verifier)) {
-        fail("not a tokeniser section");
+        throw Error(place, "not a tokeniser section");
     }
-    root_ = fb::GetTokenizer(bytes);
+    return *fb::GetTokenizer(bytes);
+}
+
+PieceTable::PieceTable(std::span<const std::byte> section, const std::string& place)
+    : place_(place), root_(&open_tokenizer(section, place)) {
     check_arrays();
     count_ = root_->kinds()->size();
     text_ = reinterpret_cast<const char*>(root_->text()->data());

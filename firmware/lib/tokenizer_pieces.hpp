@@ -24,7 +24,12 @@ namespace m4::firmware {
 /// The value of a "<0xNN>" piece.
 [[nodiscard]] std::optional<std::uint8_t> byte_of_piece(std::string_view text);
 
-/// A tokeniser section, verified, read where it lies. Private to the tokenizer
+/// The section as a FlatBuffer of sound structure; what it says is not checked. Throws
+/// Error naming `place`.
+[[nodiscard]] const fb::Tokenizer& open_tokenizer(std::span<const std::byte> section,
+                                                  const std::string& place);
+
+/// A SentencePiece-style section, verified, read where it lies. Private to the tokenizer
 /// and its importers. The bytes must outlive the object. Immutable.
 class PieceTable {
    public:

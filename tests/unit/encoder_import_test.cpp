@@ -122,6 +122,11 @@ TEST_CASE("encoders: a LIMU-BERT is imported as it is stored, or as asked for") 
     const firmware::Part& part = image.image().package().parts.at(0);
     CHECK(part.name == "imu");
     CHECK(part.architecture == "limu-bert");
+    const auto& recipe = std::get<firmware::MotionRecipe>(part.recipe);
+    CHECK(recipe.rate_hz == 20);
+    CHECK(recipe.samples == 120);
+    CHECK(recipe.channels == 6);
+    CHECK(part.space.empty());
     // The head that guessed is not counted.
     CHECK(part.parameters ==
           24 * 6 + 24 + 120 * 24 + 4 * (24 * 24 + 24) + 2 * 24 * 40 + 40 + 24 + 6 * 24);
@@ -231,6 +236,13 @@ TEST_CASE("encoders: a Whisper is one image as a file and as a folder") {
     write_file(folder / "model.safetensors", safetensors_bytes(small_whisper()));
     const std::string digest = image_of(folder / std::filesystem::path());
     CHECK(image_of(folder / "model.safetensors") == digest);
+    const auto image = firmware::MappedImage::open_folder(folder / "image");
+    const auto& recipe =
+        std::get<firmware::AudioRecipe>(image.image().package().parts.at(0).recipe);
+    CHECK(recipe.mel_bins == 4);
+    CHECK(recipe.frames == 12);
+    CHECK(recipe.clip_samples == 12 * 160);
+    CHECK(recipe.padded);
     std::filesystem::rename(folder / "config.json", folder / "model.config.json");
     CHECK(image_of(folder / "model.safetensors") == digest);
 }
