@@ -5,7 +5,7 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 CMAKE_BUILD = cmake --build $(BUILD) --parallel $(JOBS)
 
-.PHONY: help deps deps-test deps-vm deps-lint deps-nano build demo test vm-test kmod kmod-dev \
+.PHONY: help deps deps-test deps-reference deps-vm deps-lint deps-nano build demo test vm-test kmod kmod-dev \
 	vm-test-stock vm-test-debug vm-test-arm64 bench bench-publish check-asan check-tsan fuzz-smoke deps-fuzz abi-check lint fmt nano install clean
 
 help: ## this list
@@ -16,6 +16,10 @@ deps: ## install what building and running needs (Debian 12 packages)
 
 deps-test:
 	@packaging/install-deps.sh build test
+
+# What some tests compare with; without it they skip.
+deps-reference:
+	@packaging/install-deps.sh reference
 
 deps-vm:
 	@packaging/install-deps.sh build test vm
