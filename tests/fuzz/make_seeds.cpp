@@ -1,21 +1,42 @@
 // SPDX-License-Identifier: MIT
-// make_seeds FOLDER: the manifests that fuzzing begins with.
+// make_seeds manifest|media FOLDER: what fuzzing begins with.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <string>
+#include <vector>
 
 #include "manifest_seeds.hpp"
+#include "media_target.hpp"
+
+namespace {
+
+std::vector<std::vector<std::uint8_t>> seeds_of(const std::string& what) {
+    if (what == "manifest") {
+        return m4::fuzz::manifest_seeds();
+    }
+    std::vector<std::vector<std::uint8_t>> seeds;
+    if (what == "media") {
+        for (const auto& seed : m4::fuzz::media_seeds()) {
+            seeds.push_back(m4::fuzz::pack_media(seed));
+        }
+    }
+    return seeds;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 2) {
-        (void)std::fprintf(stderr, "usage: make_seeds FOLDER\n");
+    const auto seeds = seeds_of(argc == 3 ? argv[1] : "");
+    if (seeds.empty()) {
+        (void)std::fprintf(stderr, "usage: make_seeds manifest|media FOLDER\n");
         return 2;
     }
-    std::filesystem::create_directories(argv[1]);
+    const std::filesystem::path folder(argv[2]);
+    std::filesystem::create_directories(folder);
     int number = 0;
-    for (const auto& seed : m4::fuzz::manifest_seeds()) {
-        const auto path =
-            std::filesystem::path(argv[1]) / ("seed-" + std::to_string(number++) + ".m4m");
+    for (const auto& seed : seeds) {
+        const auto path = folder / ("seed-" + std::to_string(number++));
         std::ofstream file(path, std::ios::binary);
         file.write(reinterpret_cast<const char*>(seed.data()),
                    static_cast<std::streamsize>(seed.size()));

@@ -30,7 +30,9 @@ class Reader {
     void take(T& field) {
         const std::size_t count = std::min(sizeof(T), rest_.size());
         field = T{};
-        std::memcpy(&field, rest_.data(), count);
+        if (count != 0) {
+            std::memcpy(&field, rest_.data(), count);
+        }
         rest_ = rest_.subspan(count);
     }
     [[nodiscard]] std::span<const std::uint8_t> rest() const { return rest_; }

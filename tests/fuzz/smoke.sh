@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# tests/fuzz/smoke.sh BUILD [RUNS]: build the fuzzers by clang and run the one
-# of the manifest RUNS times (default 1,000,000) under ASan and UBSan. Any
-# finding fails, and its input stays in BUILD/findings. The corpus stays in
-# BUILD/corpus, so that the next run goes on from there.
+# tests/fuzz/smoke.sh BUILD [RUNS]: build the fuzzers by clang and run each RUNS
+# times (default 1,000,000) under ASan and UBSan. Any finding fails, and its input
+# stays in BUILD/findings. A corpus stays in BUILD/NAME/corpus, so that the next run
+# goes on from there.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "${1:?usage: smoke.sh BUILD [RUNS]}"
@@ -24,20 +24,25 @@ cmake --build "$build" --parallel "${JOBS:-$(nproc)}" >"$build/build.log" || {
 	cat "$build/build.log" >&2
 	exit 1
 }
-"$build/make_seeds" "$build/seeds" >/dev/null
-mkdir -p "$build/corpus" "$build/findings"
+mkdir -p "$build/findings"
 
-start=$SECONDS
-status=0
-"$build/manifest_fuzz" -runs="$runs" -max_len=32768 -timeout=10 -rss_limit_mb=2048 \
-	-print_final_stats=1 -artifact_prefix="$build/findings/" \
-	"$build/corpus" "$build/seeds" >"$build/fuzz.log" 2>&1 || status=$?
-if [ "$status" -ne 0 ]; then
-	tail -n 60 "$build/fuzz.log" >&2
-	echo "manifest_fuzz: a finding, see $build/findings" >&2
-	exit 1
-fi
-stat() { sed -n "s/^stat::$1: *//p" "$build/fuzz.log"; }
-echo "manifest_fuzz: $(stat number_of_executed_units) executions in $((SECONDS - start)) s" \
-	"($(stat average_exec_per_sec) a second), $(find "$build/corpus" -type f | wc -l) inputs kept," \
-	"no finding"
+# fuzz NAME LENGTH: inputs of at most LENGTH bytes.
+fuzz() {
+	local name=$1 at=$build/$1 start=$SECONDS status=0
+	"$build/make_seeds" "$name" "$at/seeds" >/dev/null
+	mkdir -p "$at/corpus"
+	"$build/${name}_fuzz" -runs="$runs" -max_len="$2" -timeout=10 -rss_limit_mb=2048 \
+		-print_final_stats=1 -artifact_prefix="$build/findings/$name-" \
+		"$at/corpus" "$at/seeds" >"$at/fuzz.log" 2>&1 || status=$?
+	if [ "$status" -ne 0 ]; then
+		tail -n 60 "$at/fuzz.log" >&2
+		echo "${name}_fuzz: a finding, see $build/findings" >&2
+		exit 1
+	fi
+	stat() { sed -n "s/^stat::$1: *//p" "$at/fuzz.log"; }
+	echo "${name}_fuzz: $(stat number_of_executed_units) executions in $((SECONDS - start)) s" \
+		"($(stat average_exec_per_sec) a second), $(find "$at/corpus" -type f | wc -l) inputs kept," \
+		"no finding"
+}
+fuzz manifest 32768
+fuzz media 4096
