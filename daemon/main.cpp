@@ -80,19 +80,17 @@ void warm_up(engine::Engine& engine) {
 }
 
 ipc::ServiceInfo describe(const Config& config, const lifecycle::OpenedImage& opened,
-                          const firmware::Tokenizer& tokenizer, const engine::Engine& engine) {
+                          const firmware::Tokenizer* tokenizer,
+                          const engine::DeviceReport& device) {
     const firmware::Image& image = opened.mapped.image();
-    const firmware::Part& part = opened.backbone();
     ipc::ServiceInfo info;
     info.server_version = M4_VERSION;
-    info.device = engine.report();
+    info.device = device;
     info.kv_cache_type = engine::name_of(config.engine.kv_type);
     info.model_name = image.name();
     info.model_version = image.version();
-    info.architecture = part.architecture;
     info.digest = image.digest();
     info.root = image.root();
-    info.source_digest = part.source_digest;
     info.source = opened.kernel ? "device" : "folder";
     if (opened.kernel) {
         info.signer = opened.kernel->signer();
@@ -100,13 +98,26 @@ ipc::ServiceInfo describe(const Config& config, const lifecycle::OpenedImage& op
         info.development = opened.kernel->development();
     }
     info.rollback_index = image.rollback_index();
-    info.parameters = part.parameters;
+    for (const firmware::Part& part : image.package().parts) {
+        info.parameters += part.parameters;
+    }
     info.payload_bytes = image.payload_bytes();
-    info.context_length = engine.context_length();
-    info.vocabulary = engine.vocabulary();
-    info.bos_id = tokenizer.bos_id();
-    info.eos_id = tokenizer.eos_id();
+    if (const firmware::Part* part = opened.backbone()) {
+        info.architecture = part->architecture;
+        info.source_digest = part->source_digest;
+        info.context_length = part->context_length;
+        info.vocabulary = part->vocabulary;
+        info.bos_id = tokenizer->bos_id();
+        info.eos_id = tokenizer->eos_id();
+    }
     return info;
+}
+
+std::unique_ptr<const sched::TextModel> make_text(const firmware::Tokenizer* tokenizer) {
+    if (tokenizer == nullptr) {
+        return std::make_unique<sched::NoText>();
+    }
+    return std::make_unique<sched::TokenizerText>(*tokenizer);
 }
 
 ipc::Listener open_listener(const Config& config, lifecycle::Inherited& inherited) {
@@ -218,7 +229,8 @@ int serve(const Config& config, Start& start) {
     lifecycle::Notifier notifier(!start.inherited.report);
     const lifecycle::OpenedImage opened =
         lifecycle::open_image(config.image_folder, config.device_node, notifier);
-    const lifecycle::OwnedTokenizer tokenizer(opened);
+    const lifecycle::OwnedTokenizers tokenizers(opened);
+    const sched::Parts image_parts(opened.mapped.image().package(), tokenizers.by_part());
     spare_page_cache(config, opened);
     trust::ImageGuard guard(opened.mapped.mapping(), [&] { return opened.lost_text(); });
     log_image(opened.mapped.image());
@@ -226,7 +238,7 @@ int serve(const Config& config, Start& start) {
     notifier.say("STATUS=Starting the engine\nEXTEND_TIMEOUT_USEC=300000000");
     block_signals();
     const ipc::EventLoop loop = make_loop();
-    const sched::TokenizerText text(tokenizer.get());
+    const std::unique_ptr<const sched::TextModel> text = make_text(tokenizers.backbone());
     sched::CompletionQueue completions;
     engine::Options options = config.engine;
     options.guard = &guard;
@@ -236,21 +248,24 @@ int serve(const Config& config, Start& start) {
                                         bytes);
         };
     }
-    const engine::Engine* engine = nullptr;
+    const engine::Model* model = nullptr;
     const auto make_backend = [&] {
-        auto made = std::make_unique<engine::Engine>(opened.mapped, options);
-        engine = made.get();
-        warm_up(*made);
+        auto made = std::make_unique<engine::Model>(opened.mapped, options);
+        model = made.get();
+        if (made->backbone() != nullptr) {
+            warm_up(*made->backbone());
+        }
         return std::make_unique<sched::EngineBackend>(std::move(made));
     };
-    sched::Scheduler scheduler(make_backend, text, sched::Limits{}, completions);
+    sched::Scheduler scheduler(make_backend, *text, sched::Limits{}, completions);
 
     ipc::Server::Parts parts;
     parts.loop = loop.get();
     parts.scheduler = &scheduler;
     parts.completions = &completions;
-    parts.text = &text;
-    parts.info = describe(config, opened, tokenizer.get(), *engine);
+    parts.text = text.get();
+    parts.parts = &image_parts;
+    parts.info = describe(config, opened, tokenizers.backbone(), model->report());
     ipc::Listener listener = open_listener(config, start.inherited);
     const auto took = SteadyClock::now() - start.began;
     parts.info.start_to_ready_ms = static_cast<std::uint64_t>(

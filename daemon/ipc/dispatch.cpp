@@ -98,6 +98,78 @@ Command to_command(const wire::DetokenizeRequest& detokenize, UniqueFd& fd, cons
     return request;
 }
 
+sched::MediaInput input_of(const wire::Media& media) {
+    sched::MediaInput input;
+    input.is_text = media.kind() == wire::MediaKind::text;
+    input.bytes = media.bytes();
+    media::Descriptor& descriptor = input.descriptor;
+    descriptor.kind = static_cast<media::Kind>(media.kind());
+    descriptor.offset = media.offset();
+    descriptor.width = media.width();
+    descriptor.height = media.height();
+    descriptor.stride = media.stride();
+    descriptor.chroma_offset = media.chroma_offset();
+    descriptor.channels = media.channels();
+    descriptor.samples = media.samples();
+    descriptor.rate_hz = media.rate_hz();
+    return input;
+}
+
+/// The data of a request, or what to answer instead. What an app may have got wrong
+/// with a memfd of its own costs it the request, not the connection.
+std::optional<Command> take_media(const wire::Bulk* bulk, UniqueFd& fd, const Limits& limits,
+                                  EncodeMedia& request) {
+    auto data = std::make_shared<protocol::BulkView>();
+    const Fault fault = protocol::take_view(bulk, fd, limits.media_bytes, *data);
+    if (fault == Fault::kBulkUnsealed || fault == Fault::kBulkSize) {
+        return sched::Failure{M4_E_INVALID, protocol::fault_text(fault), 0};
+    }
+    if (fault == Fault::kBulkSparse) {
+        return sched::Failure{M4_E_INVALID, "the memfd of the media has holes", 0};
+    }
+    if (fault != Fault::kNone) {
+        return fault_command(fault, std::to_string(limits.media_bytes) + " bytes of media");
+    }
+    request.data = std::move(data);
+    return std::nullopt;
+}
+
+Command to_command(const wire::EncodeRequest& encode, UniqueFd& fd, const Limits& limits) {
+    EncodeMedia request;
+    request.inputs.part = text_of(encode.part());
+    if (encode.output() < wire::EncodeOutput::embedding ||
+        encode.output() > wire::EncodeOutput::hidden) {
+        return Violation{"an encode request wants an embedding, scores or hidden states"};
+    }
+    request.inputs.output = static_cast<sched::EncodeOutput>(encode.output());
+    if (encode.inputs() != nullptr) {
+        if (encode.inputs()->size() > limits.inputs) {
+            return fault_command(Fault::kBulkTooLarge, std::to_string(limits.inputs) + " inputs");
+        }
+        for (const wire::Media* media : *encode.inputs()) {
+            request.inputs.inputs.push_back(input_of(*media));
+        }
+    }
+    if (auto refusal = take_media(encode.data(), fd, limits, request)) {
+        return std::move(*refusal);
+    }
+    return request;
+}
+
+Command to_command(const wire::SessionMediaRequest& append, UniqueFd& fd, const Limits& limits) {
+    if (append.input() == nullptr) {
+        return Violation{"a media append has an input"};
+    }
+    EncodeMedia request;
+    request.inputs.part = text_of(append.part());
+    request.inputs.session = append.session();
+    request.inputs.inputs.push_back(input_of(*append.input()));
+    if (auto refusal = take_media(append.data(), fd, limits, request)) {
+        return std::move(*refusal);
+    }
+    return request;
+}
+
 Command body_command(const wire::Frame& frame, UniqueFd& fd, const Limits& limits) {
     switch (frame.body_type()) {
         case wire::Body::Hello:
@@ -141,6 +213,14 @@ Command body_command(const wire::Frame& frame, UniqueFd& fd, const Limits& limit
             return sched::Request{
                 sched::RunBench{bench.context(), bench.tokens(), bench.prefill()}};
         }
+        case wire::Body::EncodeRequest:
+            return to_command(*frame.body_as_EncodeRequest(), fd, limits);
+        case wire::Body::SessionMediaRequest:
+            return to_command(*frame.body_as_SessionMediaRequest(), fd, limits);
+        case wire::Body::PartsRequest:
+            return AskParts{};
+        case wire::Body::LabelsRequest:
+            return AskLabels{std::string(text_of(frame.body_as_LabelsRequest()->part()))};
         case wire::Body::CancelRequest:
             return Cancel{frame.body_as_CancelRequest()->target()};
         default:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -10,6 +11,7 @@
 #include "ipc/limits.hpp"
 #include "protocol/codec.hpp"
 #include "sched/completion.hpp"
+#include "sched/parts.hpp"
 #include "sched/request.hpp"
 
 /// Bytes to typed requests. No bytes past here.
@@ -36,6 +38,18 @@ struct DecodeIds {
     std::vector<std::uint32_t> ids;
 };
 
+struct AskParts {};
+
+struct AskLabels {
+    std::string part;
+};
+
+/// Encode; the data lies where the client put it until it is prepared.
+struct EncodeMedia {
+    sched::EncodeInputs inputs;
+    std::shared_ptr<const protocol::BulkView> data;
+};
+
 struct Cancel {
     sched::RequestId target = 0;
 };
@@ -45,8 +59,9 @@ struct Violation {
     std::string what;
 };
 
-using Command = std::variant<Greeting, AskStatus, AskModel, EncodeText, DecodeIds, sched::Request,
-                             Cancel, sched::Failure, Violation>;
+using Command =
+    std::variant<Greeting, AskStatus, AskModel, AskParts, AskLabels, EncodeText, DecodeIds,
+                 EncodeMedia, sched::Request, Cancel, sched::Failure, Violation>;
 
 /// What a checked frame asks for; a Failure where it asks for too much. `fd`
 /// came with it: taken where the frame's payload is in it, else a violation.

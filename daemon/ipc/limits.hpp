@@ -23,6 +23,9 @@ struct Limits {
     std::size_t messages_per_wake = 16;
     std::size_t text_bytes = 1U << 20;
     std::size_t ids = 1U << 18;
+    /// Of what is to be encoded, all inputs of a request together; and how many.
+    std::size_t media_bytes = 256U << 20;
+    std::size_t inputs = 1024;
     /// Up to here text is tokenised in the loop, above in the text worker.
     std::size_t inline_text_bytes = 8U << 10;
     std::size_t inline_ids = 4096;

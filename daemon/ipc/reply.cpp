@@ -6,6 +6,8 @@
 #include <string_view>
 #include <utility>
 
+#include "lib/part_ports.hpp"
+
 namespace m4::ipc {
 
 using protocol::Encoder;
@@ -17,6 +19,7 @@ namespace {
 constexpr std::size_t kEntriesAMessage = 5000;  // of 8 bytes
 constexpr std::size_t kRowsAMessage = 2000;     // of 4 bytes
 constexpr std::size_t kSessionsAMessage = 300;
+constexpr std::size_t kPartsAMessage = 120;
 constexpr std::size_t kErrorBytes = 1024;
 
 template <std::size_t N>
@@ -27,6 +30,27 @@ auto put_digest(Encoder& encoder, const std::array<std::uint8_t, N>& digest) {
 template <typename T>
 auto put_vector(Encoder& encoder, std::span<const T> values) {
     return encoder.builder().CreateVector(values.data(), values.size());
+}
+
+std::string_view kind_name(firmware::PartKind kind) {
+    switch (kind) {
+        case firmware::PartKind::backbone:
+            return "backbone";
+        case firmware::PartKind::projector:
+            return "projector";
+        case firmware::PartKind::encoder:
+            break;
+    }
+    return "encoder";
+}
+
+/// 0: of neither sound nor motion.
+float rate_of(const firmware::Recipe& recipe) {
+    if (const auto* audio = std::get_if<firmware::AudioRecipe>(&recipe)) {
+        return static_cast<float>(audio->sample_rate);
+    }
+    const auto* motion = std::get_if<firmware::MotionRecipe>(&recipe);
+    return motion == nullptr ? 0 : motion->rate_hz;
 }
 
 auto put_usage(Encoder& encoder, const sched::Usage& usage) {
@@ -109,6 +133,16 @@ class OutcomeEncoder {
         const auto usage = put_usage(encoder, finished.usage);
         add(encoder, wire::CreateScoreDone(encoder.builder(), usage));
     }
+
+    void operator()(const sched::Encoded& encoded) {
+        Encoder encoder;
+        const auto part = encoder.builder().CreateString(encoded.part);
+        const auto values = encoder.put_bulk(std::as_bytes(std::span(encoded.values)));
+        add(encoder, wire::CreateEncodeReply(encoder.builder(), part, encoded.inputs, values));
+    }
+
+    /// For the scheduler, not for clients.
+    void operator()(const sched::Prepared& /*prepared*/) {}
 
     void operator()(const sched::BenchProgress& progress) {
         Encoder encoder;
@@ -255,6 +289,9 @@ Packet status_packet(sched::RequestId request, const ServiceInfo& info,
     reply.add_kv_pages_used(snapshot.kv.used);
     reply.add_kv_pages_shared(snapshot.kv.shared);
     reply.add_cold(snapshot.cold);
+    reply.add_senses_bytes(snapshot.senses_bytes);
+    reply.add_inputs_encoded(snapshot.inputs_encoded);
+    reply.add_inputs_reused(snapshot.inputs_reused);
     return encoder.finish(request, reply.Finish());
 }
 
@@ -290,6 +327,53 @@ Packet model_packet(sched::RequestId request, const ServiceInfo& info) {
     reply.add_development(info.development);
     reply.add_state(state);
     return encoder.finish(request, reply.Finish());
+}
+
+Packet parts_packet(sched::RequestId request, const sched::Parts& parts) {
+    using firmware::Role;
+    Encoder encoder;
+    auto& builder = encoder.builder();
+    std::vector<flatbuffers::Offset<wire::PartEntry>> entries;
+    const std::size_t count = std::min(parts.all().size(), kPartsAMessage);
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const firmware::Part& part = parts.all()[i];
+        const auto name = builder.CreateString(part.name);
+        const auto kind = builder.CreateString(std::string(kind_name(part.kind)));
+        const auto architecture = builder.CreateString(part.architecture);
+        const auto modality = builder.CreateString(std::string(name_of(parts.modality(i))));
+        const auto space = builder.CreateString(part.space);
+        const firmware::FeatureShape hidden = firmware::port_shape(part, Role::hidden);
+        const firmware::FeatureShape features = firmware::port_shape(part, Role::features);
+        wire::PartEntryBuilder entry(builder);
+        entry.add_name(name);
+        entry.add_kind(kind);
+        entry.add_architecture(architecture);
+        entry.add_modality(modality);
+        entry.add_space(space);
+        entry.add_parameters(part.parameters);
+        entry.add_embedding(firmware::port_shape(part, Role::embedding).columns);
+        entry.add_scores(firmware::port_shape(part, Role::scores).columns);
+        entry.add_labels(static_cast<std::uint32_t>(part.labels.size()));
+        entry.add_hidden_rows(hidden.rows);
+        entry.add_hidden_columns(hidden.columns);
+        entry.add_feature_rows(features.rows);
+        entry.add_feature_columns(features.columns);
+        entry.add_rate_hz(rate_of(part.recipe));
+        entries.push_back(entry.Finish());
+    }
+    const auto vector = builder.CreateVector(entries);
+    return encoder.finish(request,
+                          wire::CreatePartsReply(builder, vector, count < parts.all().size()));
+}
+
+Packet labels_packet(sched::RequestId request, const firmware::Part& part) {
+    std::string text;
+    for (const std::string& label : part.labels) {
+        text += label + "\n";
+    }
+    Encoder encoder;
+    const auto bulk = encoder.put_text(text);
+    return encoder.finish(request, wire::CreateTextReply(encoder.builder(), bulk));
 }
 
 std::vector<Packet> outcome_packets(sched::RequestId request, const sched::Outcome& outcome) {

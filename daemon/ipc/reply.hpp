@@ -8,6 +8,7 @@
 #include "ipc/service_info.hpp"
 #include "protocol/codec.hpp"
 #include "sched/completion.hpp"
+#include "sched/parts.hpp"
 #include "sched/snapshot.hpp"
 
 /// Values to messages: the way back out of the service.
@@ -27,6 +28,10 @@ struct LoopFigures {
                                              const sched::Snapshot& snapshot,
                                              const LoopFigures& figures);
 [[nodiscard]] protocol::Packet model_packet(sched::RequestId request, const ServiceInfo& info);
+
+[[nodiscard]] protocol::Packet parts_packet(sched::RequestId request, const sched::Parts& parts);
+/// A line each.
+[[nodiscard]] protocol::Packet labels_packet(sched::RequestId request, const firmware::Part& part);
 
 /// Usually one; the rows of a score may take several.
 [[nodiscard]] std::vector<protocol::Packet> outcome_packets(sched::RequestId request,

@@ -26,7 +26,9 @@ std::uint64_t monotonic_us(sd_event* loop) {
 Server::Server(Parts parts, Listener listener)
     : parts_(std::move(parts)),
       listener_(std::move(listener)),
-      text_worker_(*parts_.text, *parts_.completions),
+      text_worker_("m4-text", *parts_.completions),
+      media_worker_("m4-media", *parts_.completions),
+      embeddings_(std::make_shared<sched::EmbeddingCache>()),
       started_us_(monotonic_us(parts_.loop)) {
     const auto on_connect = [](sd_event_source* source, int, std::uint32_t, void* data) {
         return guarded(source, [&] { static_cast<Server*>(data)->accept_all(); });
@@ -94,8 +96,10 @@ void Server::ended(Connection& connection) {
     }
     observe::log(observe::Level::debug, "client %" PRIu64 " left", connection.id());
     --client_count_;
-    slots_.at(connection.id()).text.reset();
+    slots_.at(connection.id()).pending.reset();
     text_worker_.forget(connection.id());
+    media_worker_.forget(connection.id());
+    embeddings_->forget(connection.id());
     parts_.scheduler->client_left(connection.id());
 }
 
@@ -138,8 +142,8 @@ void Server::deliver(sched::Completion& completion) {
         return;
     }
     Slot& slot = found->second;
-    if (slot.text && slot.text->request == completion.request) {
-        resume_text(slot, completion);
+    if (slot.pending && slot.pending->request == completion.request) {
+        resume(slot, completion);
         return;
     }
     send_outcome(*slot.connection, completion.request, completion.outcome,
@@ -159,11 +163,13 @@ void Server::mark_revoked(const std::string& why) {
     }
 }
 
-void Server::resume_text(Slot& slot, sched::Completion& completion) {
+void Server::resume(Slot& slot, sched::Completion& completion) {
     Connection& connection = *slot.connection;
-    const PendingText pending = *std::exchange(slot.text, std::nullopt);
+    const Pending pending = *std::exchange(slot.pending, std::nullopt);
     if (auto* tokens = std::get_if<sched::Tokens>(&completion.outcome)) {
         encoded(connection, pending.request, pending.session, std::move(tokens->ids));
+    } else if (auto* prepared = std::get_if<sched::Prepared>(&completion.outcome)) {
+        parts_.scheduler->submit(connection.id(), pending.request, std::move(prepared->what));
     } else {
         send_outcome(connection, pending.request, completion.outcome, 0);
     }

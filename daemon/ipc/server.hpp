@@ -17,8 +17,10 @@
 #include "ipc/listener.hpp"
 #include "ipc/reply.hpp"
 #include "ipc/service_info.hpp"
+#include "sched/embedding_cache.hpp"
+#include "sched/parts.hpp"
 #include "sched/scheduler.hpp"
-#include "sched/text_worker.hpp"
+#include "sched/worker.hpp"
 
 namespace m4::ipc {
 
@@ -34,7 +36,8 @@ class Server final : private Connection::Owner {
         sd_event* loop = nullptr;
         sched::Scheduler* scheduler = nullptr;
         sched::CompletionQueue* completions = nullptr;
-        const sched::TextModel* text = nullptr;
+        const sched::TextModel* text = nullptr;  ///< vocabulary 0: no backbone
+        const sched::Parts* parts = nullptr;
         ServiceInfo info;
         Limits limits;
         /// The image was found lost; clients are told already.
@@ -66,14 +69,14 @@ class Server final : private Connection::Owner {
 
    private:
     enum class State : std::uint8_t { serving, handed_over, draining, leaving };
-    /// A text in the worker; where it goes from there.
-    struct PendingText {
+    /// A text or media in a worker; where a text goes from there.
+    struct Pending {
         sched::RequestId request = 0;
         std::optional<sched::SessionId> session;
     };
     struct Slot {
         std::unique_ptr<Connection> connection;
-        std::optional<PendingText> text;
+        std::optional<Pending> pending;
     };
 
     // Connection::Owner
@@ -85,7 +88,10 @@ class Server final : private Connection::Owner {
     void perform(Connection& connection, sched::RequestId request, Greeting& greeting);
     void perform(Connection& connection, sched::RequestId request, AskStatus& ask);
     void perform(Connection& connection, sched::RequestId request, AskModel& ask);
+    void perform(Connection& connection, sched::RequestId request, AskParts& ask);
+    void perform(Connection& connection, sched::RequestId request, AskLabels& ask);
     void perform(Connection& connection, sched::RequestId request, EncodeText& encode);
+    void perform(Connection& connection, sched::RequestId request, EncodeMedia& encode);
     void perform(Connection& connection, sched::RequestId request, DecodeIds& decode);
     void perform(Connection& connection, sched::RequestId request, sched::Request& typed);
     void perform(Connection& connection, sched::RequestId request, Cancel& cancel);
@@ -97,11 +103,13 @@ class Server final : private Connection::Owner {
     void deliver_completions();
     void deliver(sched::Completion& completion);
     void mark_revoked(const std::string& why);
-    void resume_text(Slot& slot, sched::Completion& completion);
+    void resume(Slot& slot, sched::Completion& completion);
     void send_outcome(Connection& connection, sched::RequestId request,
                       const sched::Outcome& outcome, std::uint64_t charged_bytes);
-    void wait_for_text(Connection& connection, sched::RequestId request,
-                       std::optional<sched::SessionId> session);
+    void wait_for_worker(Connection& connection, sched::RequestId request,
+                         std::optional<sched::SessionId> session);
+    [[nodiscard]] bool refused(Connection& connection, sched::RequestId request,
+                               bool needs_backbone);
     void send_status(Connection& connection, sched::RequestId request,
                      const sched::Snapshot& snapshot);
     void encoded(Connection& connection, sched::RequestId request,
@@ -115,7 +123,9 @@ class Server final : private Connection::Owner {
 
     Parts parts_;
     std::optional<Listener> listener_;
-    sched::TextWorker text_worker_;
+    sched::Worker text_worker_;
+    sched::Worker media_worker_;
+    std::shared_ptr<sched::EmbeddingCache> embeddings_;
     State state_ = State::serving;
     int exit_code_ = 0;
     std::optional<std::string> revoked_;  ///< why

@@ -58,6 +58,7 @@ void Server::perform(Connection& connection, sched::RequestId request, Greeting&
         return;
     }
     connection.greet();
+    embeddings_->remember(connection.id());
     ++client_count_;
     const Peer& peer = connection.peer();
     observe::log(observe::Level::debug, "client %" PRIu64 ": %s (uid %u, pid %d)", connection.id(),
@@ -93,14 +94,16 @@ void Server::perform(Connection& connection, sched::RequestId request, AskModel&
 }
 
 void Server::perform(Connection& connection, sched::RequestId request, EncodeText& encode) {
-    if (revoked_) {
-        connection.send(error_packet(request, M4_E_VERIFY, *revoked_, 0), 0);
+    if (refused(connection, request, true)) {
         return;
     }
     connection.begin(request);
     if (encode.text.size() > parts_.limits.inline_text_bytes) {
-        wait_for_text(connection, request, encode.session);
-        text_worker_.encode(connection.id(), request, std::move(encode.text), encode.add_special);
+        wait_for_worker(connection, request, encode.session);
+        text_worker_.post(connection.id(), request,
+                          [text = parts_.text, encode = std::move(encode)]() -> sched::Outcome {
+                              return sched::Tokens{text->encode(encode.text, encode.add_special)};
+                          });
         return;
     }
     encoded(connection, request, encode.session,
@@ -108,8 +111,7 @@ void Server::perform(Connection& connection, sched::RequestId request, EncodeTex
 }
 
 void Server::perform(Connection& connection, sched::RequestId request, DecodeIds& decode) {
-    if (revoked_) {
-        connection.send(error_packet(request, M4_E_VERIFY, *revoked_, 0), 0);
+    if (refused(connection, request, true)) {
         return;
     }
     const std::uint32_t vocabulary = parts_.text->vocabulary();
@@ -120,8 +122,11 @@ void Server::perform(Connection& connection, sched::RequestId request, DecodeIds
         send_outcome(connection, request,
                      sched::Failure{M4_E_INVALID, "a token is not in the vocabulary", 0}, 0);
     } else if (decode.ids.size() > parts_.limits.inline_ids) {
-        wait_for_text(connection, request, std::nullopt);
-        text_worker_.decode(connection.id(), request, std::move(decode.ids));
+        wait_for_worker(connection, request, std::nullopt);
+        text_worker_.post(connection.id(), request,
+                          [text = parts_.text, ids = std::move(decode.ids)]() -> sched::Outcome {
+                              return sched::Text{text->decode(ids)};
+                          });
     } else {
         send_outcome(connection, request, sched::Text{parts_.text->decode(decode.ids)}, 0);
     }
@@ -145,10 +150,55 @@ void Server::perform(Connection& connection, sched::RequestId request, Violation
     connection.refuse(request, M4_E_PROTOCOL, violation.what);
 }
 
-/// A connection waits for its text: what it asks next may build on it.
-void Server::wait_for_text(Connection& connection, sched::RequestId request,
-                           std::optional<sched::SessionId> session) {
-    slots_.at(connection.id()).text = PendingText{request, session};
+/// What is not to be computed, with the answer sent.
+bool Server::refused(Connection& connection, sched::RequestId request, bool needs_backbone) {
+    if (revoked_) {
+        connection.send(error_packet(request, M4_E_VERIFY, *revoked_, 0), 0);
+        return true;
+    }
+    if (needs_backbone && parts_.text->vocabulary() == 0) {
+        connection.send(error_packet(request, M4_E_UNSUPPORTED,
+                                     "the image has no backbone: it only encodes", 0),
+                        0);
+        return true;
+    }
+    return false;
+}
+
+void Server::perform(Connection& connection, sched::RequestId request, AskParts& /*ask*/) {
+    connection.send(parts_packet(request, *parts_.parts), 0);
+}
+
+void Server::perform(Connection& connection, sched::RequestId request, AskLabels& ask) {
+    try {
+        connection.send(labels_packet(request, parts_.parts->named(ask.part)), 0);
+    } catch (const sched::Refusal& refusal) {
+        connection.send(error_packet(request, refusal.code(), refusal.what(), 0), 0);
+    }
+}
+
+void Server::perform(Connection& connection, sched::RequestId request, EncodeMedia& encode) {
+    if (refused(connection, request, false)) {
+        return;
+    }
+    connection.begin(request);
+    wait_for_worker(connection, request, std::nullopt);
+    const auto prepare = [parts = parts_.parts, cache = embeddings_, client = connection.id(),
+                          encode = std::move(encode)]() -> sched::Outcome {
+        try {
+            return sched::Prepared{
+                parts->prepare(encode.inputs, encode.data->bytes(), client, cache)};
+        } catch (const sched::Refusal& refusal) {
+            return sched::Failure{refusal.code(), refusal.what(), 0};
+        }
+    };
+    media_worker_.post(connection.id(), request, prepare);
+}
+
+/// A connection waits for its text or media: what it asks next may build on it.
+void Server::wait_for_worker(Connection& connection, sched::RequestId request,
+                             std::optional<sched::SessionId> session) {
+    slots_.at(connection.id()).pending = Pending{request, session};
     connection.hold(true);
 }
 

@@ -49,21 +49,21 @@ OpenedImage open_folder(const std::filesystem::path& folder, const Notifier& not
     return {std::move(mapped), std::nullopt};
 }
 
-std::vector<std::byte> tokenizer_section(const OpenedImage& opened) {
-    const std::uint32_t tensor = opened.backbone().tokenizer_tensor;
-    const auto bytes = opened.mapped.bytes(opened.mapped.image().tensors().at(tensor));
+std::vector<std::byte> tokenizer_section(const OpenedImage& opened, const firmware::Part& part) {
+    const auto bytes =
+        opened.mapped.bytes(opened.mapped.image().tensors().at(part.tokenizer_tensor));
     return {bytes.begin(), bytes.end()};
 }
 
 }  // namespace
 
-const firmware::Part& OpenedImage::backbone() const {
+const firmware::Part* OpenedImage::backbone() const {
     for (const firmware::Part& part : mapped.image().package().parts) {
         if (part.kind == firmware::PartKind::backbone) {
-            return part;
+            return &part;
         }
     }
-    throw firmware::Error(std::string(mapped.image().name()), "the image has no backbone");
+    return nullptr;
 }
 
 std::string OpenedImage::lost_text() const {
@@ -76,8 +76,29 @@ OpenedImage open_image(const std::filesystem::path& folder,
     return folder.empty() ? open_device(device_node) : open_folder(folder, notifier);
 }
 
-OwnedTokenizer::OwnedTokenizer(const OpenedImage& opened)
-    : section_(tokenizer_section(opened)),
-      tokenizer_(section_, std::string(opened.mapped.image().name()) + ": tokeniser") {}
+OwnedTokenizer::OwnedTokenizer(const OpenedImage& opened, const firmware::Part& part)
+    : section_(tokenizer_section(opened, part)),
+      tokenizer_(section_,
+                 std::string(opened.mapped.image().name()) + ": tokeniser of part " + part.name) {}
+
+OwnedTokenizers::OwnedTokenizers(const OpenedImage& opened) {
+    const auto& parts = opened.mapped.image().package().parts;
+    for (std::uint32_t i = 0; i < parts.size(); ++i) {
+        const bool backbone = &parts[i] == opened.backbone();
+        // Of an encoder 0 is none.
+        if (backbone || parts[i].tokenizer_tensor != 0) {
+            const auto made = all_.try_emplace(i, opened, parts[i]).first;
+            backbone_ = backbone ? &made->second.get() : backbone_;
+        }
+    }
+}
+
+std::map<std::uint32_t, const firmware::Tokenizer*> OwnedTokenizers::by_part() const {
+    std::map<std::uint32_t, const firmware::Tokenizer*> all;
+    for (const auto& [part, owned] : all_) {
+        all.emplace(part, &owned.get());
+    }
+    return all;
+}
 
 }  // namespace m4::lifecycle

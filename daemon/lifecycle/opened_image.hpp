@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,7 +21,8 @@ struct OpenedImage {
     firmware::MappedImage mapped;
     std::optional<trust::KernelImage> kernel;
 
-    [[nodiscard]] const firmware::Part& backbone() const;  ///< throws firmware::Error
+    /// Null: it has none.
+    [[nodiscard]] const firmware::Part* backbone() const;
     /// Why nothing may be computed from it, once it is lost: a sentence.
     [[nodiscard]] std::string lost_text() const;
 };
@@ -30,16 +33,32 @@ struct OpenedImage {
                                      const std::filesystem::path& device_node,
                                      const Notifier& notifier);
 
-/// The image's tokeniser over a copy of its section: it goes on working, and
-/// in bounds, when the image is lost.
+/// A part's tokeniser over a copy of its section: it goes on working, and in bounds,
+/// when the image is lost.
 class OwnedTokenizer {
    public:
-    explicit OwnedTokenizer(const OpenedImage& opened);
+    /// Throws firmware::Error.
+    OwnedTokenizer(const OpenedImage& opened, const firmware::Part& part);
     [[nodiscard]] const firmware::Tokenizer& get() const { return tokenizer_; }
 
    private:
     std::vector<std::byte> section_;
     firmware::Tokenizer tokenizer_;
+};
+
+/// All tokenisers of an image, by part.
+class OwnedTokenizers {
+   public:
+    /// Throws firmware::Error.
+    explicit OwnedTokenizers(const OpenedImage& opened);
+
+    [[nodiscard]] std::map<std::uint32_t, const firmware::Tokenizer*> by_part() const;
+    /// Null: the image has no backbone.
+    [[nodiscard]] const firmware::Tokenizer* backbone() const { return backbone_; }
+
+   private:
+    std::map<std::uint32_t, OwnedTokenizer> all_;
+    const firmware::Tokenizer* backbone_ = nullptr;
 };
 
 }  // namespace m4::lifecycle

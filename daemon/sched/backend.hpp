@@ -108,4 +108,22 @@ class TokenizerText final : public TextModel {
     const firmware::Tokenizer* tokenizer_;
 };
 
+/// Of an image without a backbone: it knows no token.
+class NoText final : public TextModel {
+   public:
+    [[nodiscard]] std::vector<std::uint32_t> encode(std::string_view /*text*/,
+                                                    bool /*add_special*/) const override {
+        return {};
+    }
+    [[nodiscard]] std::string decode(std::span<const std::uint32_t> /*ids*/) const override {
+        return {};
+    }
+    [[nodiscard]] std::string piece(std::uint32_t /*id*/, bool /*first*/) const override {
+        return {};
+    }
+    [[nodiscard]] bool is_control(std::uint32_t /*id*/) const override { return false; }
+    [[nodiscard]] std::uint32_t vocabulary() const override { return 0; }
+    [[nodiscard]] std::int32_t eos_id() const override { return -1; }
+};
+
 }  // namespace m4::sched

@@ -13,7 +13,7 @@
 #include "sched/request.hpp"
 #include "sched/snapshot.hpp"
 
-/// What comes back from the engine thread and the text worker.
+/// What comes back from the engine thread and the workers.
 namespace m4::sched {
 
 /// The request failed or was refused; its last completion.
@@ -103,11 +103,17 @@ struct BenchFigures {
 
 /// What a part made of an encode request's inputs, one behind the other.
 struct Encoded {
+    std::string part;
     std::uint32_t inputs = 0;
     std::vector<float> values;
 };
 
-/// From the text worker.
+/// From the worker for media: a request for the scheduler.
+struct Prepared {
+    Encode what;
+};
+
+/// From the worker for texts.
 struct Tokens {
     std::vector<std::uint32_t> ids;
 };
@@ -127,9 +133,10 @@ struct ImageRevoked {
     std::string message;
 };
 
-using Outcome = std::variant<Failure, Acknowledged, SessionState, SessionTable, Snapshot, Piece,
-                             GenerateFinished, ScoreRows, ScoreFinished, BenchProgress,
-                             BenchFigures, Encoded, Tokens, Text, DeviceLost, ImageRevoked>;
+using Outcome =
+    std::variant<Failure, Acknowledged, SessionState, SessionTable, Snapshot, Piece,
+                 GenerateFinished, ScoreRows, ScoreFinished, BenchProgress, BenchFigures, Encoded,
+                 Prepared, Tokens, Text, DeviceLost, ImageRevoked>;
 
 struct Completion {
     ClientId client = 0;

@@ -348,6 +348,8 @@ Snapshot Core::snapshot() const {
     }
     snapshot.requests_active += bench_ != nullptr ? 1 : 0;
     snapshot.senses_bytes = backend_->senses_bytes();
+    snapshot.inputs_encoded = inputs_encoded_;
+    snapshot.inputs_reused = inputs_reused_;
     return snapshot;
 }
 

@@ -128,6 +128,8 @@ class Core {
     std::unique_ptr<Benchmark> bench_;                  ///< null: none runs
     std::vector<std::unique_ptr<Encoding>> encodings_;  ///< in order of arrival
     std::uint64_t slice_number_ = 0;
+    std::uint64_t inputs_encoded_ = 0;
+    std::uint64_t inputs_reused_ = 0;
     std::vector<Completion> completions_;
     SessionId next_session_ = 1;
     std::uint64_t last_rank_ = 0;

@@ -46,6 +46,8 @@ void Core::handle(const ClientState& client, RequestId request, Encode what) {
         session->active = true;
     }
     encodings_.push_back(std::make_unique<Encoding>(client.who.id, request, std::move(what)));
+    inputs_reused_ += encodings_.back()->what().items.size() - encodings_.back()->encoded_inputs();
+    finish_encodings();  // all of it may be known
 }
 
 Core::Admission Core::admit_encoding(const ClientState& client) const {
@@ -142,9 +144,11 @@ void Core::finish_encodings() {
             continue;
         }
         const Encode& what = encoding->what();
+        encoding->keep_results();
+        inputs_encoded_ += encoding->encoded_inputs();
         if (!what.target) {
             const auto inputs = static_cast<std::uint32_t>(what.items.size());
-            end_encoding(*encoding, Encoded{inputs, encoding->take_results()});
+            end_encoding(*encoding, Encoded{what.part_name, inputs, encoding->take_results()});
         } else if (what.part != what.target->projector) {
             Encode next;
             next.part = what.target->projector;

@@ -5,13 +5,43 @@
 #include <numeric>
 #include <utility>
 
+#include "sched/embedding_cache.hpp"
+
 namespace m4::sched {
 
 Encoding::Encoding(ClientId client, RequestId request, Encode what)
     : client_(client),
       request_(request),
       what_(std::move(what)),
-      items_(std::accumulate(what_.items.begin(), what_.items.end(), 0U)) {}
+      items_(std::accumulate(what_.items.begin(), what_.items.end(), 0U)) {
+    take_known();
+}
+
+/// The results of inputs that come next and are known.
+void Encoding::take_known() {
+    for (; input_ < what_.items.size() && what_.items[input_] == 0; ++input_) {
+        const std::vector<float>& values = *what_.known.at(input_);
+        results_.insert(results_.end(), values.begin(), values.end());
+    }
+}
+
+std::uint32_t Encoding::encoded_inputs() const {
+    return static_cast<std::uint32_t>(what_.items.size() -
+                                      std::count(what_.items.begin(), what_.items.end(), 0U));
+}
+
+void Encoding::keep_results() const {
+    if (what_.cache == nullptr) {
+        return;
+    }
+    const std::size_t width = results_.size() / what_.items.size();
+    for (std::size_t i = 0; i < what_.items.size(); ++i) {
+        if (what_.items[i] != 0) {
+            const auto values = std::span(results_).subspan(i * width, width);
+            what_.cache->keep(client_, what_.keys.at(i), {values.begin(), values.end()});
+        }
+    }
+}
 
 std::span<const float> Encoding::features(std::uint32_t count) const {
     const std::size_t item = what_.features.size() / items_;
@@ -43,6 +73,7 @@ void Encoding::accept(std::span<const float> floats, std::uint32_t count) {
         if (++done_of_input_ == of) {
             done_of_input_ = 0;
             ++input_;
+            take_known();
         }
     }
 }

@@ -35,6 +35,10 @@ class Encoding {
     [[nodiscard]] bool done() const { return next_ == items_; }
     /// Once it is done; input by input.
     [[nodiscard]] std::vector<float> take_results() { return std::move(results_); }
+    /// Inputs that were encoded, not known.
+    [[nodiscard]] std::uint32_t encoded_inputs() const;
+    /// Puts results that were not known where they are found again.
+    void keep_results() const;
 
     /// Number of its last slice; 0: none yet.
     std::uint64_t turn = 0;
@@ -45,6 +49,8 @@ class Encoding {
     Encode what_;
     std::uint32_t items_ = 0;
     std::uint32_t next_ = 0;
+    void take_known();
+
     std::size_t input_ = 0;  ///< that next_ belongs to
     std::uint32_t done_of_input_ = 0;
     std::vector<float> results_;

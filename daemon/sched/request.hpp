@@ -3,7 +3,9 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -76,10 +78,16 @@ struct Score {
 /// What an encoder gives.
 enum class EncodeOutput : std::uint8_t { embedding = 1, scores = 2, hidden = 3 };
 
+/// SHA-256 of an input, of the part and of what is wanted of it.
+using InputKey = std::array<std::uint8_t, 32>;
+
+class EmbeddingCache;
+
 /// Inputs of one part of the image, prepared: features, or tokens. Whoever makes one
 /// knows the part; the engine thread trusts it.
 struct Encode {
     std::uint32_t part = 0;  ///< its place in the package
+    std::string part_name = {};
     EncodeOutput output = EncodeOutput::embedding;
     std::vector<std::uint32_t> items;   ///< of each input: runs whose mean is its result
     std::vector<float> features;        ///< item by item
@@ -92,6 +100,11 @@ struct Encode {
         std::uint32_t rows = 0;       ///< that it makes of an input
     };
     std::optional<Target> target = {};
+    /// Of each input its result where that is known (its items are 0 then), and the name
+    /// it is to be kept by. Empty: none is known or kept.
+    std::vector<std::shared_ptr<const std::vector<float>>> known = {};
+    std::vector<InputKey> keys = {};
+    std::shared_ptr<EmbeddingCache> cache = {};
 };
 
 /// Measure this device with this model; for root and the service's own user. 0:

@@ -16,6 +16,8 @@ struct Snapshot {
     std::uint32_t requests_active = 0;  ///< have had a step
     std::uint32_t requests_queued = 0;  ///< wait for their first
     std::uint64_t senses_bytes = 0;     ///< held by encoders beside their weights
+    std::uint64_t inputs_encoded = 0;   ///< by encoders, since the start
+    std::uint64_t inputs_reused = 0;    ///< not encoded again for the same client
     std::uint32_t cold = 0;             ///< warm-ups still to come
 };
 

@@ -192,6 +192,9 @@ struct m4_status {
 	uint32_t kv_pages_used;
 	uint32_t kv_pages_shared; /* of the used: by a session and its clones */
 	uint32_t cold; /* preparations that the service does in quiet moments; 0: warm */
+	uint64_t senses_bytes; /* held by encoders beside their weights */
+	uint64_t inputs_encoded; /* by them, since start */
+	uint64_t inputs_reused; /* known from before on the same connection */
 };
 
 int m4_status(m4_client *client, struct m4_status *status);
@@ -374,6 +377,145 @@ struct m4_score {
 int m4_score_tokens(m4_client *client, const uint32_t *ids, size_t count,
 		    const struct m4_score_options *options, struct m4_score **score);
 void m4_score_free(struct m4_score *score);
+
+/* ---- images, sounds, motion ----------------------------------------------- */
+
+enum m4_media_kind {
+	M4_MEDIA_GRAY8 = 1, /* a byte a pixel */
+	M4_MEDIA_RGB8 = 2,
+	M4_MEDIA_RGBA8 = 3, /* alpha is dropped */
+	M4_MEDIA_NV12 = 4, /* BT.601, limited range; a plane of luma, one of chroma */
+	M4_MEDIA_PCM16 = 5, /* sound, int16 */
+	M4_MEDIA_PCM_F32 = 6, /* sound, float, -1 to 1 */
+	M4_MEDIA_MOTION_F32 = 7, /* inertial sensors: m/s^2, then rad/s; a row a sample */
+	M4_MEDIA_FEATURES_F32 = 8, /* as the part takes them: m4_part.feature_rows, _columns */
+	M4_MEDIA_TEXT = 9, /* UTF-8 */
+};
+
+/*
+ * One input, described. The service prepares it as the model's image declares:
+ * sizes, rates and normalisation are its business, and no decoder runs in it.
+ * Samples are little-endian. `data` may go when the call returns.
+ */
+struct m4_media {
+	size_t size;
+	uint32_t kind; /* enum m4_media_kind */
+	uint32_t in_fd; /* 1: the bytes are those of `fd`, and data is NULL */
+	const void *data;
+	size_t bytes;
+	int32_t fd; /* a memfd sealed against shrinking, growing and writing; stays the caller's */
+	uint32_t width; /* images: pixels */
+	uint32_t height;
+	uint32_t stride; /* bytes a row; 0: rows lie side by side */
+	uint64_t chroma_offset; /* NV12: of the second plane; 0: behind the first */
+	uint64_t samples; /* of each channel, or rows of features; 0: as many as there are */
+	uint32_t channels; /* of sound and motion, interleaved; columns of features */
+	float rate_hz; /* of sound; of motion too, where it is not the part's */
+};
+
+struct m4_encode_options {
+	size_t size;
+	const char *part; /* by name; NULL: the first that takes such inputs */
+};
+
+/* Floats, input by input. Embeddings of parts of one space may be compared. */
+struct m4_embedding {
+	size_t size;
+	size_t count; /* inputs */
+	size_t dim; /* floats of each */
+	const float *values; /* count x dim */
+	char part[64 + 8]; /* that made them */
+};
+
+/*
+ * Inputs into the latent space of their part, several in one pass of the
+ * device. All inputs are of one kind, 1024 and 256 MiB at most. The same input
+ * is not computed twice on one connection.
+ * M4_E_INVALID (the description and the bytes do not agree, or the part does
+ * not take them; the text names field and cause), M4_E_NOT_FOUND (no such
+ * part), M4_E_UNSUPPORTED (no part does this), M4_E_QUOTA, M4_E_BUSY,
+ * M4_E_TOO_LARGE, M4_E_VERSION. Free with m4_embedding_free().
+ */
+int m4_embed(m4_client *client, const struct m4_media *const *inputs, size_t count,
+	     const struct m4_encode_options *options, struct m4_embedding **embedding);
+/* The same for the states of all rows, as m4_part tells them: dim is rows x columns. */
+int m4_encode_hidden(m4_client *client, const struct m4_media *const *inputs, size_t count,
+		     const struct m4_encode_options *options, struct m4_embedding **hidden);
+void m4_embedding_free(struct m4_embedding *embedding);
+
+struct m4_classify_options {
+	size_t size;
+	const char *part; /* as for m4_embed() */
+	/*
+	 * Texts to choose from: the input's and the texts' embeddings are compared, by
+	 * the scales that the model was published with. NULL: the part's own labels.
+	 */
+	const char *const *labels;
+	size_t label_count;
+	const char *text_part; /* that embeds labels; NULL: the one of the same space */
+	uint32_t top_n; /* best classes to tell; 0: all */
+};
+
+struct m4_class {
+	uint32_t id; /* its place among the labels */
+	float score; /* before the softmax */
+	float probability;
+	uint32_t reserved; /* 0 */
+	const char *label; /* "" where the model has none */
+};
+
+/* Of each input its classes, most probable first. */
+struct m4_classes {
+	size_t size;
+	size_t count; /* inputs */
+	size_t top_n; /* classes of each */
+	size_t class_count; /* that there are */
+	const struct m4_class *classes; /* count x top_n */
+};
+
+/* Errors as of m4_embed(). Free with m4_classes_free(). */
+int m4_classify(m4_client *client, const struct m4_media *const *inputs, size_t count,
+		const struct m4_classify_options *options, struct m4_classes **classes);
+void m4_classes_free(struct m4_classes *classes);
+
+/*
+ * Cosines of `query_count` inputs with `item_count` others, each group of one
+ * kind, row by row: a pass over the items, whatever the number of queries.
+ * Their parts are of one space, else M4_E_INVALID. `cosines` has room for
+ * query_count x item_count. Errors as of m4_embed().
+ */
+int m4_similarity(m4_client *client, const struct m4_media *const *queries, size_t query_count,
+		  const struct m4_media *const *items, size_t item_count, float *cosines);
+
+/*
+ * Put an input behind the session's tokens: it goes through the encoder of its
+ * kind and the model's projector, and takes the place of one token or several.
+ * As m4_session_append_text() otherwise; errors as of m4_embed(), too.
+ */
+int m4_session_append_media(m4_session *session, const struct m4_media *input,
+			    const struct m4_encode_options *options);
+
+/* A part of the model. */
+struct m4_part {
+	char name[64 + 8];
+	char kind[16]; /* "backbone", "encoder", "projector" */
+	char architecture[64 + 8];
+	char modality[16]; /* "image", "audio", "motion", "text", "features"; "": no encoder */
+	char space[64 + 8]; /* embeddings of one space may be compared; "": of none */
+	uint64_t parameters;
+	uint32_t embedding; /* floats; 0: it gives none */
+	uint32_t scores; /* classes; 0: it gives none */
+	uint32_t labels; /* that are known of the classes */
+	uint32_t hidden_rows; /* 0: it gives none */
+	uint32_t hidden_columns;
+	uint32_t feature_rows; /* of M4_MEDIA_FEATURES_F32 */
+	uint32_t feature_columns;
+	float rate_hz; /* of sound and motion that need no resampling */
+	uint64_t reserved[4]; /* 0; an array of these cannot grow by size */
+};
+
+/* All parts, in the image's order. Free *parts with m4_free(). */
+int m4_parts(m4_client *client, struct m4_part **parts, size_t *count);
 
 /* ---- measuring ----------------------------------------------------------- */
 

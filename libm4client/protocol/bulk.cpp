@@ -60,8 +60,17 @@ bool read_all(int fd, std::span<std::byte> bytes) {
 }  // namespace
 
 UniqueFd make_sealed_memfd(std::span<const std::byte> bytes) {
-    if (bytes.size() > kMaxBulkBytes) {
-        throw std::length_error("payload of " + std::to_string(bytes.size()) + " bytes");
+    return make_sealed_memfd(std::span(&bytes, 1), kMaxBulkBytes);
+}
+
+UniqueFd make_sealed_memfd(std::span<const std::span<const std::byte>> pieces,
+                           std::size_t max_bytes) {
+    std::size_t total = 0;
+    for (const auto piece : pieces) {
+        total += piece.size();
+    }
+    if (total > max_bytes) {
+        throw std::length_error("payload of " + std::to_string(total) + " bytes");
     }
     constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
     UniqueFd fd(::memfd_create("m4-bulk", kFlags | MFD_NOEXEC_SEAL));
@@ -71,37 +80,32 @@ UniqueFd make_sealed_memfd(std::span<const std::byte> bytes) {
     if (!fd) {
         throw_errno("memfd_create");
     }
-    write_all(fd.get(), bytes);
+    for (const auto piece : pieces) {
+        write_all(fd.get(), piece);
+    }
     if (::fcntl(fd.get(), F_ADD_SEALS, kRequiredSeals | F_SEAL_SEAL) != 0) {
         throw_errno("memfd seal");
     }
     return fd;
 }
 
-Fault take_bulk(const wire::Bulk* bulk, UniqueFd& fd, std::size_t max_bytes, BulkBytes& out) {
-    if (bulk == nullptr) {
-        return Fault::kBulkMissing;
-    }
-    const UniqueFd memfd = std::move(fd);
-    const auto inline_bytes = span_of(bulk->bytes());
-    max_bytes = std::min(max_bytes, kMaxBulkBytes);
+namespace {
 
-    if (!bulk->in_fd()) {
-        if (memfd || bulk->size_bytes() != 0) {
-            return Fault::kBulkInvalid;
-        }
-        if (inline_bytes.size() > max_bytes) {
-            return Fault::kBulkTooLarge;
-        }
-        out.copy_.reset();
-        out.bytes_ = std::as_bytes(inline_bytes);
-        return Fault::kNone;
-    }
-
-    if (!memfd || !inline_bytes.empty()) {
+/// Of a payload in its message.
+Fault check_inline(const wire::Bulk& bulk, const UniqueFd& memfd, std::size_t max_bytes) {
+    if (memfd || bulk.size_bytes() != 0) {
         return Fault::kBulkInvalid;
     }
-    if (bulk->size_bytes() > max_bytes) {
+    return span_of(bulk.bytes()).size() > max_bytes ? Fault::kBulkTooLarge : Fault::kNone;
+}
+
+/// Of a payload in a memfd; `info` is what fstat tells.
+Fault check_memfd(const wire::Bulk& bulk, const UniqueFd& memfd, std::size_t max_bytes,
+                  struct stat& info) {
+    if (!memfd || !span_of(bulk.bytes()).empty()) {
+        return Fault::kBulkInvalid;
+    }
+    if (bulk.size_bytes() > max_bytes) {
         return Fault::kBulkTooLarge;
     }
     // Only a memfd (or a hugetlb one) can carry these seals: a tmpfs file has
@@ -111,14 +115,83 @@ Fault take_bulk(const wire::Bulk* bulk, UniqueFd& fd, std::size_t max_bytes, Bul
         return Fault::kBulkUnsealed;
     }
     // The size cannot change any more, so what fstat tells stays true.
-    struct stat info = {};
     if (::fstat(memfd.get(), &info) != 0) {
         return Fault::kSystem;
     }
-    const auto size_bytes = static_cast<std::size_t>(bulk->size_bytes());
-    if (info.st_size < 0 || static_cast<std::uint64_t>(info.st_size) != bulk->size_bytes()) {
-        return Fault::kBulkSize;
+    const bool as_told =
+        info.st_size >= 0 && static_cast<std::uint64_t>(info.st_size) == bulk.size_bytes();
+    return as_told ? Fault::kNone : Fault::kBulkSize;
+}
+
+}  // namespace
+
+BulkView::~BulkView() {
+    if (!mapped_.empty()) {
+        (void)::munmap(const_cast<std::byte*>(mapped_.data()), mapped_.size());
     }
+}
+
+BulkView& BulkView::operator=(BulkView&& other) noexcept {
+    std::swap(mapped_, other.mapped_);
+    std::swap(copy_, other.copy_);
+    return *this;
+}
+
+Fault take_view(const wire::Bulk* bulk, UniqueFd& fd, std::size_t max_bytes, BulkView& out) {
+    if (bulk == nullptr) {
+        return Fault::kBulkMissing;
+    }
+    const UniqueFd memfd = std::move(fd);
+    max_bytes = std::min(max_bytes, kMaxMediaBytes);
+    BulkView view;
+    if (!bulk->in_fd()) {
+        const Fault fault = check_inline(*bulk, memfd, max_bytes);
+        const auto bytes = std::as_bytes(span_of(bulk->bytes()));
+        if (fault == Fault::kNone) {
+            view.copy_.assign(bytes.begin(), bytes.end());
+            out = std::move(view);
+        }
+        return fault;
+    }
+    struct stat info = {};
+    if (const Fault fault = check_memfd(*bulk, memfd, max_bytes, info); fault != Fault::kNone) {
+        return fault;
+    }
+    constexpr std::uint64_t kBlockBytes = 512;  // of st_blocks, whatever the filesystem
+    if (static_cast<std::uint64_t>(info.st_blocks) * kBlockBytes < bulk->size_bytes()) {
+        return Fault::kBulkSparse;
+    }
+    if (bulk->size_bytes() != 0) {
+        void* at = ::mmap(nullptr, bulk->size_bytes(), PROT_READ, MAP_SHARED, memfd.get(), 0);
+        if (at == MAP_FAILED) {
+            return Fault::kSystem;
+        }
+        view.mapped_ = {static_cast<const std::byte*>(at),
+                        static_cast<std::size_t>(bulk->size_bytes())};
+    }
+    out = std::move(view);
+    return Fault::kNone;
+}
+
+Fault take_bulk(const wire::Bulk* bulk, UniqueFd& fd, std::size_t max_bytes, BulkBytes& out) {
+    if (bulk == nullptr) {
+        return Fault::kBulkMissing;
+    }
+    const UniqueFd memfd = std::move(fd);
+    max_bytes = std::min(max_bytes, kMaxBulkBytes);
+    if (!bulk->in_fd()) {
+        const Fault fault = check_inline(*bulk, memfd, max_bytes);
+        if (fault == Fault::kNone) {
+            out.copy_.reset();
+            out.bytes_ = std::as_bytes(span_of(bulk->bytes()));
+        }
+        return fault;
+    }
+    struct stat info = {};
+    if (const Fault fault = check_memfd(*bulk, memfd, max_bytes, info); fault != Fault::kNone) {
+        return fault;
+    }
+    const auto size_bytes = static_cast<std::size_t>(bulk->size_bytes());
     auto copy = std::make_unique_for_overwrite<std::byte[]>(size_bytes);
     if (!read_all(memfd.get(), {copy.get(), size_bytes})) {
         return Fault::kSystem;

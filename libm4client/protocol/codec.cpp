@@ -45,6 +45,8 @@ const char* fault_text(Fault fault) {
             return "the payload is over the limit";
         case Fault::kBulkMisshapen:
             return "the payload is not a whole number of elements";
+        case Fault::kBulkSparse:
+            return "the payload's memfd has holes";
     }
     return "unknown fault";
 }
@@ -60,6 +62,30 @@ flatbuffers::Offset<wire::Bulk> Encoder::put_bulk(std::span<const std::byte> byt
     }
     fd_ = make_sealed_memfd(bytes);
     return wire::CreateBulk(builder_, 0, true, bytes.size());
+}
+
+flatbuffers::Offset<wire::Bulk> Encoder::put_pieces(
+    std::span<const std::span<const std::byte>> pieces) {
+    std::size_t total = 0;
+    for (const auto piece : pieces) {
+        total += piece.size();
+    }
+    if (total > kMaxInlineBytes) {
+        return put_memfd(make_sealed_memfd(pieces, kMaxMediaBytes), total);
+    }
+    std::vector<std::byte> all;
+    for (const auto piece : pieces) {
+        all.insert(all.end(), piece.begin(), piece.end());
+    }
+    return put_bulk(all);
+}
+
+flatbuffers::Offset<wire::Bulk> Encoder::put_memfd(UniqueFd fd, std::uint64_t bytes) {
+    if (fd_) {
+        throw std::logic_error("a message carries one memfd at most");
+    }
+    fd_ = std::move(fd);
+    return wire::CreateBulk(builder_, 0, true, bytes);
 }
 
 flatbuffers::Offset<wire::Bulk> Encoder::put_text(std::string_view text) {

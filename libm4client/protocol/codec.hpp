@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "m4_generated.h"
@@ -33,6 +34,7 @@ enum class Fault : std::uint8_t {
     kBulkSize,       ///< size_bytes is not the memfd's size
     kBulkTooLarge,   ///< over the reader's limit
     kBulkMisshapen,  ///< not a whole number of elements
+    kBulkSparse,     ///< a memfd with holes
 };
 
 /// An English phrase; never null.
@@ -60,6 +62,12 @@ class Encoder {
     [[nodiscard]] flatbuffers::Offset<wire::Bulk> put_text(std::string_view text);
     [[nodiscard]] flatbuffers::Offset<wire::Bulk> put_ids(std::span<const std::uint32_t> ids);
 
+    /// Pieces one behind the other, inline or in a memfd of up to kMaxMediaBytes.
+    [[nodiscard]] flatbuffers::Offset<wire::Bulk> put_pieces(
+        std::span<const std::span<const std::byte>> pieces);
+    /// A memfd of the caller's, sealed, of `bytes` bytes.
+    [[nodiscard]] flatbuffers::Offset<wire::Bulk> put_memfd(UniqueFd fd, std::uint64_t bytes);
+
     [[nodiscard]] flatbuffers::Offset<flatbuffers::Vector<std::uint8_t>> put_bytes(
         std::string_view bytes);
 
@@ -79,6 +87,9 @@ class Encoder {
 /// A memfd that holds `bytes`, sealed against every change. Throws
 /// std::length_error over kMaxBulkBytes and std::system_error.
 [[nodiscard]] UniqueFd make_sealed_memfd(std::span<const std::byte> bytes);
+/// The same of pieces, one behind the other, up to `max_bytes` together.
+[[nodiscard]] UniqueFd make_sealed_memfd(std::span<const std::span<const std::byte>> pieces,
+                                         std::size_t max_bytes);
 
 /// Checks a received message. The frame points into `bytes`, which must stay
 /// and be aligned to 8 (operator new is), and is null with any fault.
@@ -129,6 +140,32 @@ class BulkBytes {
 /// SIGBUS. `out` is untouched on a fault.
 [[nodiscard]] Fault take_bulk(const wire::Bulk* bulk, UniqueFd& fd, std::size_t max_bytes,
                               BulkBytes& out);
+
+/// A bulk payload that is read where it lies: in its message, or in a memfd that is
+/// mapped. For what is too large to copy; the mapping is the object's.
+class BulkView {
+   public:
+    BulkView() = default;
+    ~BulkView();
+    BulkView(BulkView&& other) noexcept { *this = std::move(other); }
+    BulkView& operator=(BulkView&& other) noexcept;
+    BulkView(const BulkView&) = delete;
+    BulkView& operator=(const BulkView&) = delete;
+
+    [[nodiscard]] std::span<const std::byte> bytes() const {
+        return mapped_.empty() ? std::span<const std::byte>(copy_) : mapped_;
+    }
+
+   private:
+    friend Fault take_view(const wire::Bulk*, UniqueFd&, std::size_t, BulkView&);
+    std::span<const std::byte> mapped_;
+    std::vector<std::byte> copy_;  ///< of what was in the message, which goes
+};
+
+/// As take_bulk(), for at most kMaxMediaBytes, but a memfd is mapped. Its pages are
+/// all there: a hole, which would cost the reader memory, is kBulkSparse.
+[[nodiscard]] Fault take_view(const wire::Bulk* bulk, UniqueFd& fd, std::size_t max_bytes,
+                              BulkView& out);
 
 /// The same for u32 values; `max_count` bounds their number.
 [[nodiscard]] Fault take_ids(const wire::Bulk* bulk, UniqueFd& fd, std::size_t max_count,

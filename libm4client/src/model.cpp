@@ -79,6 +79,12 @@ Status status_of(const wire::StatusReply& reply) {
     status.kv_pages_used = reply.kv_pages_used();
     status.kv_pages_shared = reply.kv_pages_shared();
     status.cold = reply.cold();
+    status.senses_bytes = reply.senses_bytes();
+    status.inputs_encoded = reply.inputs_encoded();
+    status.inputs_reused = reply.inputs_reused();
+    status.senses_bytes = reply.senses_bytes();
+    status.inputs_encoded = reply.inputs_encoded();
+    status.inputs_reused = reply.inputs_reused();
     return status;
 }
 

@@ -18,6 +18,61 @@
 
 namespace m4::test {
 
+namespace {
+
+void add_port(firmware::Program& program, std::vector<firmware::Port>& ports, firmware::Role role,
+              std::vector<firmware::Dim> dims) {
+    ports.push_back({role, static_cast<std::uint32_t>(program.values.size())});
+    program.values.push_back({M4_DTYPE_F32, std::move(dims)});
+}
+
+firmware::Dim items(std::uint32_t rows) {
+    return {rows, firmware::Symbol::items};
+}
+
+/// What the fake backend computes: a backbone; "eye", 2 x 2 gray pixels; "mouth", a
+/// projector of two rows; and "reader", texts without a tokeniser.
+firmware::Package fake_package() {
+    using firmware::Part;
+    using firmware::PartKind;
+    using firmware::Role;
+    Part eye;
+    eye.name = "eye";
+    eye.kind = PartKind::encoder;
+    eye.space = "shared";
+    eye.labels = {"one", "two", "three", "four"};
+    eye.recipe = firmware::ImageRecipe{1, 0, 2, 2, {0}, {1}};
+    firmware::Program encode;
+    add_port(encode, encode.inputs, Role::features, {items(2), {2}});
+    add_port(encode, encode.outputs, Role::embedding, {items(1), {FakeBackend::kRowColumns}});
+    add_port(encode, encode.outputs, Role::scores, {items(1), {FakeBackend::kItemFloats}});
+    eye.programs = {encode};
+    Part reader;
+    reader.name = "reader";
+    reader.kind = PartKind::encoder;
+    reader.space = "shared";
+    reader.context_length = 8;
+    reader.vocabulary = 100;
+    reader.recipe = firmware::TextRecipe{};
+    firmware::Program read;
+    add_port(read, read.outputs, Role::embedding, {items(1), {FakeBackend::kRowColumns}});
+    reader.programs = {read};
+    Part mouth;
+    mouth.name = "mouth";
+    mouth.kind = PartKind::projector;
+    mouth.space = "shared";
+    firmware::Program project;
+    add_port(project, project.inputs, Role::features, {items(1), {FakeBackend::kRowColumns}});
+    add_port(project, project.outputs, Role::hidden, {items(2), {FakeBackend::kRowColumns}});
+    mouth.programs = {project};
+    Part backbone;
+    backbone.name = "backbone";
+    backbone.kind = PartKind::backbone;
+    return {{backbone, eye, reader, mouth}};
+}
+
+}  // namespace
+
 // ---- service
 
 Service::Service(ServiceOptions options)
@@ -90,7 +145,10 @@ void Service::run(const ServiceOptions& options, std::promise<void>& ready) {
         return made;
     };
     sched::Scheduler scheduler(factory, text, options.sched, completions);
+    const firmware::Package package = fake_package();
+    const sched::Parts image_parts(package, {});
     ipc::Server::Parts parts;
+    parts.parts = &image_parts;
     parts.loop = loop.get();
     parts.scheduler = &scheduler;
     parts.completions = &completions;

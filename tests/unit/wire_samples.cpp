@@ -71,7 +71,25 @@ void add_status(Sum& sum, const wire::StatusReply& s) {
             s.weights_import(), s.kv_cache_type(), s.weight_bytes(), s.copied_bytes(),
             s.kv_pool_bytes(), s.kv_used_bytes(), s.uptime_ms(), s.start_to_ready_ms(),
             s.tokens_prompt(), s.tokens_generated(), s.clients(), s.sessions(), s.requests_active(),
-            s.requests_queued());
+            s.requests_queued(), s.senses_bytes(), s.inputs_encoded(), s.inputs_reused());
+}
+
+void add_media(Sum& sum, const wire::Media* m) {
+    if (m != nullptr) {
+        sum.all(m->kind(), m->offset(), m->bytes(), m->width(), m->height(), m->stride(),
+                m->chroma_offset(), m->channels(), m->samples(), m->rate_hz());
+    }
+}
+
+void add_parts(Sum& sum, const wire::PartsReply& parts) {
+    sum.add(parts.truncated());
+    for (flatbuffers::uoffset_t i = 0; parts.entries() != nullptr && i < parts.entries()->size();
+         ++i) {
+        const auto* e = parts.entries()->Get(i);
+        sum.all(e->name(), e->kind(), e->architecture(), e->modality(), e->space(), e->parameters(),
+                e->embedding(), e->scores(), e->labels(), e->hidden_rows(), e->hidden_columns(),
+                e->feature_rows(), e->feature_columns(), e->rate_hz());
+    }
 }
 
 void add_model(Sum& sum, const wire::ModelInfoReply& m) {
@@ -125,6 +143,17 @@ void add_request(Sum& sum, const wire::Frame& frame) {
                 generate->ignore_eos());
     } else if (const auto* score = frame.body_as_ScoreRequest()) {
         sum.all(score->ids(), score->top_n());
+    } else if (const auto* encode = frame.body_as_EncodeRequest()) {
+        sum.all(encode->part(), encode->output(), encode->data());
+        for (flatbuffers::uoffset_t i = 0;
+             encode->inputs() != nullptr && i < encode->inputs()->size(); ++i) {
+            add_media(sum, encode->inputs()->Get(i));
+        }
+    } else if (const auto* media = frame.body_as_SessionMediaRequest()) {
+        sum.all(media->session(), media->part(), media->data());
+        add_media(sum, media->input());
+    } else if (const auto* labels = frame.body_as_LabelsRequest()) {
+        sum.add(labels->part());
     } else if (const auto* bench = frame.body_as_BenchRequest()) {
         sum.all(bench->context(), bench->tokens(), bench->prefill());
     } else if (const auto* cancel = frame.body_as_CancelRequest()) {
@@ -157,6 +186,10 @@ void add_reply(Sum& sum, const wire::Frame& frame) {
                 score->top_offset());
     } else if (const auto* score_done = frame.body_as_ScoreDone()) {
         sum.add(score_done->usage());
+    } else if (const auto* encoded = frame.body_as_EncodeReply()) {
+        sum.all(encoded->part(), encoded->inputs(), encoded->values());
+    } else if (const auto* parts = frame.body_as_PartsReply()) {
+        add_parts(sum, *parts);
     } else if (const auto* progress = frame.body_as_BenchProgress()) {
         sum.add(progress->percent());
     } else if (const auto* bench = frame.body_as_BenchReply()) {
@@ -221,6 +254,28 @@ std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_requests() {
          })},
         {Body::BenchRequest,
          sample([](Encoder& e) { return wire::CreateBenchRequest(e.builder(), 16, 32, 64); })},
+        {Body::EncodeRequest, sample([](Encoder& e) {
+             const std::vector<flatbuffers::Offset<wire::Media>> inputs{
+                 wire::CreateMedia(e.builder(), wire::MediaKind::nv12, 0, 0, 4, 2, 4, 8),
+                 wire::CreateMedia(e.builder(), wire::MediaKind::pcm16, 12, 0, 0, 0, 0, 0, 2, 5,
+                                   16000)};
+             const auto part = e.builder().CreateString("eye");
+             const auto data = e.put_text("twelve bytestwenty-more-bytes..");
+             const auto vector = e.builder().CreateVector(inputs);
+             return wire::CreateEncodeRequest(e.builder(), part, wire::EncodeOutput::scores, vector,
+                                              data);
+         })},
+        {Body::SessionMediaRequest, sample([](Encoder& e) {
+             const auto part = e.builder().CreateString("eye");
+             const auto data = e.put_text("words");
+             return wire::CreateSessionMediaRequest(
+                 e.builder(), 9, part, wire::CreateMedia(e.builder(), wire::MediaKind::text, 0, 5),
+                 data);
+         })},
+        {Body::PartsRequest,
+         sample([](Encoder& e) { return wire::CreatePartsRequest(e.builder()); })},
+        {Body::LabelsRequest,
+         sample([](Encoder& e) { return wire::CreateLabelsRequestDirect(e.builder(), "eye"); })},
         {Body::CancelRequest,
          sample([](Encoder& e) { return wire::CreateCancelRequest(e.builder(), 41); })},
     };
@@ -277,6 +332,17 @@ std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_replies() {
                  wire::CreateBenchKernelDirect(e.builder(), "argmax", "argmax", 1, 100)};
              return wire::CreateBenchReplyDirect(e.builder(), 16, 32, 4, 64, 500, 8000, 1000000,
                                                  4000000, 1000, &kernels, true, false);
+         })},
+        {Body::EncodeReply, sample([](Encoder& e) {
+             const auto part = e.builder().CreateString("eye");
+             const auto values = e.put_text("12345678");
+             return wire::CreateEncodeReply(e.builder(), part, 2, values);
+         })},
+        {Body::PartsReply, sample([](Encoder& e) {
+             const std::vector<flatbuffers::Offset<wire::PartEntry>> entries{
+                 wire::CreatePartEntryDirect(e.builder(), "eye", "encoder", "vit", "image", "clip",
+                                             86000000, 512, 10, 10, 197, 768, 672, 224, 0)};
+             return wire::CreatePartsReplyDirect(e.builder(), &entries, true);
          })},
         {Body::OkReply, sample([](Encoder& e) { return wire::CreateOkReply(e.builder()); })},
         {Body::ErrorReply, sample([](Encoder& e) {
