@@ -22,6 +22,8 @@ struct ImportOptions {
     /// [a-z0-9-]. Empty: "backbone", or an encoder's sense, as "image". Of several
     /// parts in one checkpoint each adds its sense to it: "eye-image".
     std::string part_name = {};
+    /// Of a text encoder: its tokeniser, a file or a folder. Empty: what lies beside it.
+    std::filesystem::path tokenizer = {};
 };
 
 /// Reads a checkpoint and gives `builder` its tensors, its tokeniser section
