@@ -131,6 +131,20 @@ EncoderTensors::Ref EncoderTensors::scaled_matrix(const std::string& name, const
     return made_matrix(name, shape, scaled(reader(tensor, columns_of(shape), 0), factor));
 }
 
+EncoderTensors::Ref EncoderTensors::column_scaled_matrix(const std::string& name,
+                                                         const Shape& shape,
+                                                         std::vector<float> factors) {
+    const SourceTensor& tensor = require(name, shape);
+    return made_matrix(name, shape,
+                       [rows = reader(tensor, columns_of(shape), 0), factors = std::move(factors)](
+                           std::uint64_t first, std::uint64_t count, std::span<float> out) {
+                           rows(first, count, out);
+                           for (std::size_t i = 0; i < out.size(); ++i) {
+                               out[i] *= factors[i % factors.size()];
+                           }
+                       });
+}
+
 EncoderTensors::Ref EncoderTensors::scaled_vector(const std::string& name, std::uint64_t length,
                                                   float factor) {
     const SourceTensor& tensor = require(name, {length});

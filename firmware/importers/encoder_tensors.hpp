@@ -64,6 +64,9 @@ class EncoderTensors {
     Ref vector(const std::string& name, std::uint64_t length);
     /// Each of them multiplied.
     Ref scaled_matrix(const std::string& name, const Shape& shape, float factor);
+    /// Each column multiplied by its own.
+    Ref column_scaled_matrix(const std::string& name, const Shape& shape,
+                             std::vector<float> factors);
     Ref scaled_vector(const std::string& name, std::uint64_t length, float factor);
     Ref vector_part(const std::string& name, std::uint64_t length, std::uint64_t first,
                     std::uint64_t count);

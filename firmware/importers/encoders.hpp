@@ -48,4 +48,10 @@ void import_clip(const EncoderSource& source, const ImportOptions& options, Imag
 /// Face's or timm's names: `embedding`, the class token behind the last norm, and `scores`.
 void import_vit(const EncoderSource& source, const ImportOptions& options, ImageBuilder& builder);
 
+/// KWT-1 (Berg et al., Interspeech 2021), a .tflite file with its front end in it: words
+/// in sound; `embedding`, the class token, and `scores`. Labels are those of
+/// NAME.labels.txt or labels.txt beside it, else the published twelve.
+void import_kwt(const std::filesystem::path& file, const ImportOptions& options,
+                ImageBuilder& builder);
+
 }  // namespace m4::firmware

@@ -168,9 +168,12 @@ void import_model(const ImportOptions& options, ImageBuilder& builder) {
         import_gguf(options, builder);
     } else if (options.from.extension() == ".safetensors") {
         import_safetensors(options, builder);
+    } else if (options.from.extension() == ".tflite") {
+        import_kwt(options.from, options, builder);
     } else {
-        throw Error(options.from.string(),
-                    "is neither a GGUF file nor a Hugging Face folder nor a .safetensors file");
+        throw Error(
+            options.from.string(),
+            "is neither a GGUF file nor a Hugging Face folder nor a .safetensors or .tflite file");
     }
 }
 

@@ -88,8 +88,8 @@ std::string outcome(const Tensors& tensors, const TempFolder& folder,
     write_file(folder / "model.safetensors", safetensors_bytes(tensors));
     return refusal([&] {
         firmware::ImageBuilder builder("senses", "1", 0);
-        firmware::import_model(
-            {.from = folder / "model.safetensors", .stored = {}, .tokenizer = tokenizer}, builder);
+        firmware::import_model({.from = folder / "model.safetensors", .tokenizer = tokenizer},
+                               builder);
         builder.write(folder / "image", true);
     });
 }
