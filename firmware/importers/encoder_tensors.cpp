@@ -19,6 +19,16 @@ std::uint64_t columns_of(const EncoderTensors::Shape& shape) {
     return columns;
 }
 
+RowReader scaled(RowReader rows, float factor) {
+    return [rows = std::move(rows), factor](std::uint64_t first, std::uint64_t count,
+                                            std::span<float> out) {
+        rows(first, count, out);
+        for (float& value : out) {
+            value *= factor;
+        }
+    };
+}
+
 std::string part_of(const std::string& name, std::uint64_t first) {
     return name + "[" + std::to_string(first) + ":]";
 }
@@ -48,7 +58,7 @@ const SourceTensor& EncoderTensors::require(const std::string& name, const Shape
     }
     if (used_.insert(name).second) {
         const std::uint64_t columns = columns_of(shape);
-        Shape flat = {shape[0]};
+        Shape flat = {shape.empty() ? 1 : shape[0]};
         if (shape.size() > 1) {
             flat.push_back(columns);
         }
@@ -98,6 +108,50 @@ EncoderTensors::Ref EncoderTensors::made_matrix(const std::string& name, const S
     return add(name, stored, M4_LAYOUT_ROWS16, shape, std::move(rows));
 }
 
+/// A column at a time: a text or image projection is small.
+EncoderTensors::Ref EncoderTensors::turned_matrix(const std::string& name, std::uint64_t columns,
+                                                  std::uint64_t rows) {
+    const SourceTensor& tensor = require(name, {columns, rows});
+    return made_matrix(name, {rows, columns},
+                       [checkpoint = checkpoint_, from = &tensor, columns, rows](
+                           std::uint64_t first, std::uint64_t count, std::span<float> out) {
+                           std::vector<float> part(count);
+                           for (std::uint64_t i = 0; i < columns; ++i) {
+                               from->read(i * rows + first, part);
+                               for (std::uint64_t r = 0; r < count; ++r) {
+                                   out[r * columns + i] = part[r];
+                               }
+                           }
+                       });
+}
+
+EncoderTensors::Ref EncoderTensors::scaled_matrix(const std::string& name, const Shape& shape,
+                                                  float factor) {
+    const SourceTensor& tensor = require(name, shape);
+    return made_matrix(name, shape, scaled(reader(tensor, columns_of(shape), 0), factor));
+}
+
+EncoderTensors::Ref EncoderTensors::column_scaled_matrix(const std::string& name,
+                                                         const Shape& shape,
+                                                         std::vector<float> factors) {
+    const SourceTensor& tensor = require(name, shape);
+    return made_matrix(name, shape,
+                       [rows = reader(tensor, columns_of(shape), 0), factors = std::move(factors)](
+                           std::uint64_t first, std::uint64_t count, std::span<float> out) {
+                           rows(first, count, out);
+                           for (std::size_t i = 0; i < out.size(); ++i) {
+                               out[i] *= factors[i % factors.size()];
+                           }
+                       });
+}
+
+EncoderTensors::Ref EncoderTensors::scaled_vector(const std::string& name, std::uint64_t length,
+                                                  float factor) {
+    const SourceTensor& tensor = require(name, {length});
+    return add(name, M4_DTYPE_F32, M4_LAYOUT_PLAIN, {length},
+               scaled(reader(tensor, length, 0), factor));
+}
+
 EncoderTensors::Ref EncoderTensors::vector(const std::string& name, std::uint64_t length) {
     return vector_part(name, length, 0, length);
 }
@@ -139,6 +193,10 @@ void EncoderTensors::finish(EncoderProperties properties, Program program) {
     part.parameters = parameters_;
     part.context_length = properties.text.context;
     part.vocabulary = properties.text.vocabulary;
+    if (!properties.text.tokenizer.empty()) {
+        part.tokenizer_tensor =
+            builder_.add_section("tokenizer", part_, std::move(properties.text.tokenizer));
+    }
     part.recipe = std::move(properties.recipe);
     part.space = std::move(properties.space);
     part.labels = std::move(properties.labels);

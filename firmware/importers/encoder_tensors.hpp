@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <set>
@@ -20,6 +21,7 @@ namespace m4::firmware {
 struct TextSizes {
     std::uint32_t vocabulary = 0;
     std::uint32_t context = 0;
+    std::vector<std::byte> tokenizer = {};  ///< its section, or empty
 };
 
 /// What an encoder's part says beside its program and its tensors.
@@ -57,7 +59,15 @@ class EncoderTensors {
                     std::uint64_t count);
     /// A matrix that is computed from a tensor of the checkpoint.
     Ref made_matrix(const std::string& name, const Shape& shape, RowReader rows);
+    /// The matrix of a tensor that has its rows as columns, shape {columns, rows}.
+    Ref turned_matrix(const std::string& name, std::uint64_t columns, std::uint64_t rows);
     Ref vector(const std::string& name, std::uint64_t length);
+    /// Each of them multiplied.
+    Ref scaled_matrix(const std::string& name, const Shape& shape, float factor);
+    /// Each column multiplied by its own.
+    Ref column_scaled_matrix(const std::string& name, const Shape& shape,
+                             std::vector<float> factors);
+    Ref scaled_vector(const std::string& name, std::uint64_t length, float factor);
     Ref vector_part(const std::string& name, std::uint64_t length, std::uint64_t first,
                     std::uint64_t count);
     /// Rows that `prepend` and `add` take; dimensions of 1 before them are dropped.

@@ -40,4 +40,18 @@ void import_imagebind(const EncoderSource& source, const ImportOptions& options,
 void import_whisper(const EncoderSource& source, const ImportOptions& options,
                     ImageBuilder& builder);
 
+/// CLIP with a vision transformer (Radford et al., arXiv 2103.00020), by openai's or
+/// Hugging Face's names: parts of image and text, `embedding` in a space of their own.
+void import_clip(const EncoderSource& source, const ImportOptions& options, ImageBuilder& builder);
+
+/// Classifiers of images (ViT, arXiv 2010.11929; DeiT, arXiv 2012.12877), by Hugging
+/// Face's or timm's names: `embedding`, the class token behind the last norm, and `scores`.
+void import_vit(const EncoderSource& source, const ImportOptions& options, ImageBuilder& builder);
+
+/// KWT-1 (Berg et al., Interspeech 2021), a .tflite file with its front end in it: words
+/// in sound; `embedding`, the class token, and `scores`. Labels are those of
+/// NAME.labels.txt or labels.txt beside it, else the published twelve.
+void import_kwt(const std::filesystem::path& file, const ImportOptions& options,
+                ImageBuilder& builder);
+
 }  // namespace m4::firmware

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "encoder_files.hpp"
 #include "encoders.hpp"
 #include "json_file.hpp"
 #include "lib/error.hpp"
@@ -137,7 +138,8 @@ class TrunkImport {
         TextSizes text;
         if (trunk_.text) {
             const std::uint64_t vocabulary = find(before_ + trunk_.stem).shape[0];
-            text = {static_cast<std::uint32_t>(vocabulary), static_cast<std::uint32_t>(rows)};
+            text = {static_cast<std::uint32_t>(vocabulary), static_cast<std::uint32_t>(rows),
+                    clip_tokenizer_beside(source_.file, options_, vocabulary)};
         }
         auto x = trunk_.text ? tokens(text) : stem();
         x = program_.add(x, tensors_.table(before_ + trunk_.places, places.shape));
@@ -168,7 +170,7 @@ class TrunkImport {
                          .architecture = "imagebind",
                          .ignored = std::move(ignored),
                          .text = text,
-                         .recipe = trunk_.recipe,
+                         .recipe = text.tokenizer.empty() ? trunk_.recipe : Recipe(TextRecipe{0}),
                          .space = name.empty() ? "imagebind" : name},
                         program_.finish());
     }

@@ -35,9 +35,23 @@ void import_whisper_folder(const std::filesystem::path& folder, const JsonObject
                    builder);
 }
 
+void import_clip_folder(const std::filesystem::path& folder, const JsonObject& /*config*/,
+                        const ImportOptions& options, ImageBuilder& builder) {
+    import_clip({folder / "model.safetensors", open_safetensors_folder(folder)}, options, builder);
+}
+
+void import_vit_folder(const std::filesystem::path& folder, const JsonObject& /*config*/,
+                       const ImportOptions& options, ImageBuilder& builder) {
+    import_vit({folder / "model.safetensors", open_safetensors_folder(folder)}, options, builder);
+}
+
 constexpr Architecture kArchitectures[] = {
     {"llama", "LlamaForCausalLM", import_llama, import_llama},
     {"whisper", "WhisperForConditionalGeneration", nullptr, import_whisper_folder},
+    {"clip", "CLIPModel", nullptr, import_clip_folder},
+    {"vit", "ViTForImageClassification", nullptr, import_vit_folder},
+    {"deit", "DeiTForImageClassification", nullptr, import_vit_folder},
+    {"deit", "DeiTForImageClassificationWithTeacher", nullptr, import_vit_folder},
 };
 
 const Architecture& find_architecture(const std::string& name, const std::string& place) {
@@ -46,7 +60,9 @@ const Architecture& find_architecture(const std::string& name, const std::string
         if (row.name == name) {
             return row;
         }
-        supported += (supported.empty() ? "" : ", ") + std::string(row.name);
+        if (supported.find(row.name) == std::string::npos) {
+            supported += (supported.empty() ? "" : ", ") + std::string(row.name);
+        }
     }
     throw Error(place,
                 "architecture " + shown(name) + " is not supported; supported: " + supported);
@@ -59,6 +75,12 @@ struct Encoder {
 };
 constexpr Encoder kEncoders[] = {
     {"transformer.embed.lin.weight", import_limu_bert},
+    {"visual.conv1.weight", import_clip},
+    {"vision_model.embeddings.", import_clip},
+    {"text_model.embeddings.", import_clip},
+    {"vit.embeddings.", import_vit},
+    {"deit.embeddings.", import_vit},
+    {"blocks.0.attn.qkv.", import_vit},
     {"patch_embed.proj.weight", import_mean_vit},
     {"modality_preprocessors.", import_imagebind},
     {"model.encoder.conv1.weight", import_whisper},
@@ -77,7 +99,7 @@ void import_safetensors(const ImportOptions& options, ImageBuilder& builder) {
         }
     }
     throw Error(options.from.string(),
-                "holds no encoder that is known (LIMU-BERT, a small ViT, ImageBind, Whisper); "
+                "holds no encoder that is known (LIMU-BERT, ViT, DeiT, CLIP, ImageBind, Whisper); "
                 "language models are folders or .gguf files");
 }
 
@@ -101,10 +123,18 @@ void check_class(const JsonObject& config, const Architecture& row) {
         return;
     }
     const auto& first = classes->front();
-    if (!first.is_string() || first.get<std::string>() != row.model_class) {
-        throw Error(config.key_place("architectures"),
-                    first.dump() + " is not supported; supported: " + std::string(row.model_class));
+    std::string supported;
+    for (const Architecture& other : kArchitectures) {
+        if (other.name != row.name) {
+            continue;
+        }
+        if (first.is_string() && first.get<std::string>() == other.model_class) {
+            return;
+        }
+        supported += (supported.empty() ? "" : ", ") + std::string(other.model_class);
     }
+    throw Error(config.key_place("architectures"),
+                first.dump() + " is not supported; supported: " + supported);
 }
 
 void import_folder(const ImportOptions& options, ImageBuilder& builder) {
@@ -138,9 +168,12 @@ void import_model(const ImportOptions& options, ImageBuilder& builder) {
         import_gguf(options, builder);
     } else if (options.from.extension() == ".safetensors") {
         import_safetensors(options, builder);
+    } else if (options.from.extension() == ".tflite") {
+        import_kwt(options.from, options, builder);
     } else {
-        throw Error(options.from.string(),
-                    "is neither a GGUF file nor a Hugging Face folder nor a .safetensors file");
+        throw Error(
+            options.from.string(),
+            "is neither a GGUF file nor a Hugging Face folder nor a .safetensors or .tflite file");
     }
 }
 

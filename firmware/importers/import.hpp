@@ -18,10 +18,12 @@ struct ImportOptions {
     /// Matrices: F32, F16, Q8 or Q4 (norms and tables stay F32). None: as the
     /// source has them, Q8_0 as Q8, Q4_0 as Q4, the others as F16. A matrix
     /// whose rows are not whole blocks is F16 where Q8 or Q4 was meant.
-    std::optional<m4_dtype> stored;
+    std::optional<m4_dtype> stored = {};
     /// [a-z0-9-]. Empty: "backbone", or an encoder's sense, as "image". Of several
     /// parts in one checkpoint each adds its sense to it: "eye-image".
     std::string part_name = {};
+    /// Of a text encoder: its tokeniser, a file or a folder. Empty: what lies beside it.
+    std::filesystem::path tokenizer = {};
 };
 
 /// Reads a checkpoint and gives `builder` its tensors, its tokeniser section

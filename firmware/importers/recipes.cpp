@@ -23,6 +23,24 @@ ImageRecipe clip_image_recipe(std::uint32_t side) {
             .std = {0.26862954F, 0.26130258F, 0.27577711F}};
 }
 
+ImageRecipe vit_image_recipe(std::uint32_t side) {
+    return {.channels = 3,
+            .short_side = side * 10 / 9,
+            .height = side,
+            .width = side,
+            .mean = {0.5F, 0.5F, 0.5F},
+            .std = {0.5F, 0.5F, 0.5F}};
+}
+
+ImageRecipe deit_image_recipe(std::uint32_t side) {
+    return {.channels = 3,
+            .short_side = side * 8 / 7,
+            .height = side,
+            .width = side,
+            .mean = {0.485F, 0.456F, 0.406F},
+            .std = {0.229F, 0.224F, 0.225F}};
+}
+
 ImageRecipe mnist_recipe(std::uint32_t side) {
     return {.channels = 1,
             .short_side = side,

@@ -12,6 +12,14 @@ namespace m4::firmware {
 /// `side` pixels.
 [[nodiscard]] ImageRecipe clip_image_recipe(std::uint32_t side);
 
+/// ViT (Dosovitskiy et al., arXiv 2010.11929) as timm evaluates it: an RGB square, cut out
+/// of nine tenths; pixels to -1 .. 1.
+[[nodiscard]] ImageRecipe vit_image_recipe(std::uint32_t side);
+
+/// DeiT (Touvron et al., arXiv 2012.12877): an RGB square, cut out of seven eighths, by the
+/// statistics of ImageNet.
+[[nodiscard]] ImageRecipe deit_image_recipe(std::uint32_t side);
+
 /// Handwritten digits by the statistics of MNIST's training set: a gray square.
 [[nodiscard]] ImageRecipe mnist_recipe(std::uint32_t side);
 

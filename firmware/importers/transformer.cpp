@@ -40,6 +40,20 @@ Ref Transformer::attention(Ref x, const Attention& names) {
     return linear(y, names.out_weight, names.out_bias, width, width);
 }
 
+Ref Transformer::attention(Ref x, const SplitAttention& names) {
+    const auto project = [&](Ref in, const std::string& name, bool bias) {
+        return linear(in, name + ".weight", bias ? name + ".bias" : "", width_, width_);
+    };
+    const Ref q = project(x, names.query, names.biases);
+    const Ref k = project(x, names.key, names.biases);
+    const Ref v = project(x, names.value, names.biases);
+    const double scale = 1 / std::sqrt(static_cast<double>(width_) / names.heads);
+    const Ref y = program_.self_attention(
+        q, k, v,
+        {.heads = names.heads, .kv_heads = names.heads, .scale = scale, .causal = names.causal});
+    return project(y, names.out, true);
+}
+
 Ref Transformer::feed_forward(Ref x, const FeedForward& names) {
     x = linear(x, names.in_weight, names.in_bias, names.width, width_);
     x = program_.activation(x, names.function);

@@ -35,6 +35,18 @@ class Transformer {
     };
     Ref attention(Ref x, const Attention& names);
 
+    /// Without ".weight" and ".bias".
+    struct SplitAttention {
+        std::string query;
+        std::string key;
+        std::string value;
+        std::string out;
+        std::uint32_t heads = 1;
+        bool causal = false;
+        bool biases = true;  ///< of query, key and value
+    };
+    Ref attention(Ref x, const SplitAttention& names);
+
     struct FeedForward {
         std::string in_weight;
         std::string in_bias;

@@ -206,6 +206,10 @@ std::uint32_t ImageBuilder::next_part() const {
     return static_cast<std::uint32_t>(impl_->package.parts.size());
 }
 
+const Package& ImageBuilder::package() const {
+    return impl_->package;
+}
+
 void ImageBuilder::write(const std::filesystem::path& folder, bool replace,
                          const Progress& progress) {
     if (impl_->entries.empty()) {

@@ -62,6 +62,8 @@ class ImageBuilder {
     /// was before.
     void add_part(Part part);
     [[nodiscard]] std::uint32_t next_part() const;
+    /// What was added so far.
+    [[nodiscard]] const Package& package() const;
 
     using Progress = std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)>;
     /// Verifies the programs, then writes `folder` (created; must not hold an

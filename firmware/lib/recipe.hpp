@@ -9,8 +9,10 @@
 /// (docs/programs.md, *Recipes*): whoever prepares inputs knows no architecture.
 namespace m4::firmware {
 
+enum class ResizeFilter : std::uint8_t { bicubic = 1, bilinear = 2 };
+
 /// Pixels to planes, f32[channels height, width] an input: the short side resized
-/// (bicubic, antialiased), the centre cut out, each channel (p / 255 - mean) / std.
+/// (antialiased), the centre cut out, each channel (p / 255 - mean) / std.
 struct ImageRecipe {
     std::uint32_t channels = 3;    ///< 3: red, green, blue; 1: luma (BT.601)
     std::uint32_t short_side = 0;  ///< in pixels, before the cut; 0: no resizing
@@ -18,6 +20,8 @@ struct ImageRecipe {
     std::uint32_t width = 0;
     std::vector<float> mean;  ///< one a channel
     std::vector<float> std;
+    ResizeFilter filter = ResizeFilter::bicubic;
+    bool stretched = false;  ///< the long side becomes short_side, too
 };
 
 enum class WindowKind : std::uint8_t {

@@ -13,9 +13,10 @@ using Buffer = flatbuffers::FlatBufferBuilder;
 RecipeBlob encode(Buffer& buffer, const ImageRecipe& in) {
     const auto mean = buffer.CreateVector(in.mean);
     const auto std = buffer.CreateVector(in.std);
-    return {fb::Recipe::ImageRecipe, fb::CreateImageRecipe(buffer, in.channels, in.short_side,
-                                                           in.height, in.width, mean, std)
-                                         .Union()};
+    return {fb::Recipe::ImageRecipe,
+            fb::CreateImageRecipe(buffer, in.channels, in.short_side, in.height, in.width, mean,
+                                  std, static_cast<fb::ResizeFilter>(in.filter), in.stretched)
+                .Union()};
 }
 
 RecipeBlob encode(Buffer& buffer, const AudioRecipe& in) {
@@ -74,8 +75,14 @@ std::vector<float> floats(const flatbuffers::Vector<float>* in, const std::strin
 }
 
 ImageRecipe decode(const fb::ImageRecipe& in, const std::string& place) {
-    return {in.channels(), in.short_side(),          in.height(),
-            in.width(),    floats(in.mean(), place), floats(in.std(), place)};
+    return {in.channels(),
+            in.short_side(),
+            in.height(),
+            in.width(),
+            floats(in.mean(), place),
+            floats(in.std(), place),
+            static_cast<ResizeFilter>(in.filter()),
+            in.stretched()};
 }
 
 AudioRecipe decode(const fb::AudioRecipe& in) {

@@ -62,6 +62,10 @@ std::string fault_of(const ImageRecipe& recipe) {
         (recipe.short_side < recipe.height || recipe.short_side < recipe.width)) {
         fault = "short_side " + std::to_string(recipe.short_side) + " is less than what is cut out";
     }
+    if (fault.empty() && recipe.filter != ResizeFilter::bicubic &&
+        recipe.filter != ResizeFilter::bilinear) {
+        fault = "filter " + std::to_string(static_cast<unsigned>(recipe.filter)) + " is not known";
+    }
     if (fault.empty()) {
         fault = list_fault("mean", recipe.mean, recipe.channels, false);
     }

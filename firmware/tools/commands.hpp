@@ -13,7 +13,8 @@ namespace m4::tools {
 
 struct PackOptions {
     std::filesystem::path from;
-    std::vector<std::string> parts;  ///< NAME=PATH, several checkpoints; without `from`
+    std::vector<std::string> parts;       ///< NAME=PATH, several checkpoints; without `from`
+    std::vector<std::string> tokenizers;  ///< NAME=PATH, of a part above, or a text part's name
     std::filesystem::path out;
     std::string quantize = "auto";
     std::string name = "backbone";  ///< of the node that will serve it

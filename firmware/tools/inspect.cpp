@@ -7,6 +7,7 @@
 #include "lib/segment_name.hpp"
 #include "lib/signature.hpp"
 #include "print.hpp"
+#include "recipe_text.hpp"
 
 namespace m4::tools {
 
@@ -116,6 +117,9 @@ ordered_json part_json(const Image& image, std::size_t index) {
             {"context_length", part.context_length},
             {"vocabulary", part.vocabulary},
             {"tokenizer_tensor", part.tokenizer_tensor},
+            {"recipe", recipe_json(part.recipe)},
+            {"space", part.space},
+            {"labels", part.labels},
             {"source_digest", to_hex(part.source_digest)},
             {"programs", programs}};
 }
@@ -149,6 +153,30 @@ ordered_json image_json(const Image& image, std::size_t signature_bytes, bool wi
     return result;
 }
 
+/// What a part takes and gives, beside its programs.
+void print_senses(const Part& part) {
+    if (part.vocabulary != 0) {
+        std::cout << "  context        " << count_text(part.context_length) << " positions\n"
+                  << "  vocabulary     " << count_text(part.vocabulary) << " tokens, "
+                  << (part.tokenizer_tensor != 0 ? "with" : "without") << " a tokenizer\n";
+    }
+    if (part.kind == firmware::PartKind::encoder) {
+        const std::string recipe = recipe_text(part.recipe);
+        std::cout << "  recipe         "
+                  << (!recipe.empty()        ? recipe
+                      : part.vocabulary != 0 ? "none: takes tokens"
+                                             : "none: takes features")
+                  << '\n';
+    }
+    if (!part.space.empty()) {
+        std::cout << "  space          " << part.space << '\n';
+    }
+    if (!part.labels.empty()) {
+        std::cout << "  labels         " << count_text(part.labels.size()) << ", " << part.labels[0]
+                  << " ...\n";
+    }
+}
+
 void print_parts(const Image& image) {
     for (std::size_t i = 0; i < image.package().parts.size(); ++i) {
         const Part& part = image.package().parts[i];
@@ -157,11 +185,8 @@ void print_parts(const Image& image) {
                   << "  parameters     " << count_text(part.parameters) << '\n'
                   << "  stored         " << size_text(bytes_of_part(image, i)) << '\n'
                   << "  source digest  " << to_hex(part.source_digest) << '\n';
+        print_senses(part);
         const bool backbone = part.kind == firmware::PartKind::backbone;
-        if (backbone) {
-            std::cout << "  context        " << count_text(part.context_length) << " positions\n"
-                      << "  vocabulary     " << count_text(part.vocabulary) << " tokens\n";
-        }
         for (const auto& program : part.programs) {
             std::cout << "  program        " << program.name << ": " << program.ops.size()
                       << " operators in " << kernels_of(program) << " groups, "

@@ -46,6 +46,8 @@ void add_pack(CLI::App& app, PackOptions& options) {
     CLI::Option* parts = command->add_option(
         "--part", options.parts, "NAME=PATH: one of several such that make one image; repeatable");
     from->excludes(parts);
+    command->add_option("--tokenizer", options.tokenizers,
+                        "NAME=PATH: a CLIP tokeniser for the texts of part NAME; repeatable");
     command->add_option("--out", options.out, "the image folder to write")->required();
     command
         ->add_option("--quantize", options.quantize,

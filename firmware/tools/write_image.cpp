@@ -20,6 +20,25 @@ std::optional<m4_dtype> stored_type(const std::string& name) {
     return std::nullopt;
 }
 
+namespace {
+
+/// What an app that knows the image must do itself.
+std::vector<std::string> notes_of(const firmware::Image& image) {
+    std::vector<std::string> notes;
+    for (const firmware::Part& part : image.package().parts) {
+        if (part.kind != firmware::PartKind::encoder ||
+            !std::holds_alternative<std::monostate>(part.recipe)) {
+            continue;
+        }
+        notes.push_back("part " + part.name +
+                        (part.vocabulary != 0 ? " has no tokenizer: it takes token ids only"
+                                              : " has no recipe: it takes features only"));
+    }
+    return notes;
+}
+
+}  // namespace
+
 void write_image(firmware::ImageBuilder& builder, const std::filesystem::path& out, bool force,
                  bool json) {
     const auto begin = std::chrono::steady_clock::now();
@@ -42,6 +61,7 @@ void write_image(firmware::ImageBuilder& builder, const std::filesystem::path& o
                                             {"digest", firmware::to_hex(image.digest())},
                                             {"payload_bytes", image.payload_bytes()},
                                             {"tensor_count", image.tensors().size()},
+                                            {"notes", notes_of(image)},
                                             {"seconds", taken.count()}}
                          .dump(2)
                   << '\n';
@@ -49,6 +69,9 @@ void write_image(firmware::ImageBuilder& builder, const std::filesystem::path& o
         std::cout << out.string() << ": " << image.name() << ' ' << image.version() << ", "
                   << image.tensors().size() << " tensors, " << size_text(image.payload_bytes())
                   << ", digest " << firmware::to_hex(image.digest()) << '\n';
+        for (const std::string& note : notes_of(image)) {
+            std::cout << note << '\n';
+        }
     }
 }
 

@@ -5,124 +5,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <fstream>
-#include <map>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <stdexcept>
 
 #include "checkpoint_writer.hpp"
-#include "engine/encoder.hpp"
-#include "engine/plan.hpp"
 #include "gpu.hpp"
-#include "importers/import.hpp"
-#include "lib/builder.hpp"
+#include "senses.hpp"
 #include "temp_folder.hpp"
 
 namespace m4::test {
 
-namespace {
-
 using engine::Encoder;
-
-/// A safetensors file of the reference data.
-class Data {
-   public:
-    explicit Data(const std::filesystem::path& path) {
-        std::ifstream file(path, std::ios::binary);
-        std::uint64_t header_bytes = 0;
-        file.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes);
-        std::string text(header_bytes, '\0');
-        file.read(text.data(), static_cast<std::streamsize>(text.size()));
-        header_ = nlohmann::json::parse(text);
-        bytes_.assign(std::istreambuf_iterator<char>(file), {});
-    }
-
-    template <typename T>
-    [[nodiscard]] std::vector<T> read(const std::string& name) const {
-        const auto offsets = header_.at(name).at("data_offsets");
-        const auto first = offsets.at(0).get<std::size_t>();
-        std::vector<T> all((offsets.at(1).get<std::size_t>() - first) / sizeof(T));
-        std::memcpy(all.data(), bytes_.data() + first, all.size() * sizeof(T));
-        return all;
-    }
-
-   private:
-    nlohmann::json header_;
-    std::string bytes_;
-};
-
-/// The parts of a checkpoint on a device.
-class Senses {
-   public:
-    explicit Senses(const std::filesystem::path& file, const Encoder::Options& options = {})
-        : mapped_([&] {
-              firmware::ImageBuilder builder("senses", "test", 0);
-              firmware::import_model({.from = file, .stored = M4_DTYPE_F32}, builder);
-              builder.write(folder_ / "image", false);
-              return firmware::MappedImage::open_folder(folder_ / "image");
-          }()),
-          device_({test_device(), true}),
-          pipelines_(device_, {}),
-          weights_(device_, mapped_.payload(), mapped_.image().tensors(), used()) {
-        for (const firmware::Part& part : mapped_.image().package().parts) {
-            encoders_[part.name] = std::make_unique<Encoder>(device_, pipelines_, weights_,
-                                                             mapped_.image(), part, options);
-        }
-    }
-
-    [[nodiscard]] Encoder& at(const std::string& part) { return *encoders_.at(part); }
-    [[nodiscard]] std::size_t count() const { return encoders_.size(); }
-
-   private:
-    [[nodiscard]] std::vector<std::uint32_t> used() const {
-        std::vector<std::uint32_t> all;
-        for (const firmware::Part& part : mapped_.image().package().parts) {
-            const auto own = engine::used_tensors(part.programs.at(0));
-            all.insert(all.end(), own.begin(), own.end());
-        }
-        return all;
-    }
-
-    TempFolder folder_;
-    firmware::MappedImage mapped_;
-    vk::Device device_;
-    vk::Pipelines pipelines_;
-    weights::Store weights_;
-    std::map<std::string, std::unique_ptr<Encoder>> encoders_;
-};
-
-using Pick = std::span<const float> engine::Encoded::*;
-
-/// One output of all inputs, a run for as many as it takes.
-std::vector<float> encode(Encoder& encoder, std::span<const float> data, Pick pick) {
-    const std::size_t most = encoder.features().floats(encoder.max_items());
-    std::vector<float> all;
-    for (std::size_t at = 0; at < data.size(); at += most) {
-        const auto part = data.subspan(at, std::min(most, data.size() - at));
-        const auto values = encoder.run(part).*pick;
-        all.insert(all.end(), values.begin(), values.end());
-    }
-    return all;
-}
-
-/// Of each value its distance, by the largest of them.
-double relative(std::span<const float> got, std::span<const float> wanted) {
-    if (got.size() != wanted.size() || got.empty()) {
-        return HUGE_VAL;
-    }
-    double largest = 0;
-    double difference = 0;
-    for (std::size_t i = 0; i < got.size(); ++i) {
-        const double distance = std::abs(double{got[i]} - double{wanted[i]});
-        largest = std::max(largest, std::abs(double{wanted[i]}));
-        difference = std::isnan(distance) ? HUGE_VAL : std::max(difference, distance);
-    }
-    return difference / largest;
-}
-
-}  // namespace
 
 TEST_CASE("encoder: inputs together compute what each does alone, whichever way is read") {
     M4_NEEDS_DEVICE();

@@ -31,6 +31,10 @@ TEST_CASE("m4fw: a wrong command line is a usage error") {
     check_failure(m4fw("pack --part nothing --out y"), 1, "--part nothing: is not NAME=PATH");
     check_failure(m4fw("pack --part a= --out y"), 1, "--part a=: is not NAME=PATH");
     check_failure(m4fw("pack --part a=/nonexistent --out y"), 1, "/nonexistent: does not exist");
+    check_failure(m4fw("pack --part a=x --tokenizer a --out y"), 1,
+                  "--tokenizer a: is not NAME=PATH");
+    check_failure(m4fw("pack --part a=x --tokenizer a=b --tokenizer a=c --out y"), 1,
+                  "--tokenizer a=c: is for a part that has one already");
     check_failure(m4fw("pack --from x --out y --quantize q3"), 2, "q3");
     check_failure(m4fw("pack --from x --out y --rollback-index -1"), 2, "-1");
     check_failure(m4fw("verify"), 2, "folder");
@@ -129,6 +133,30 @@ TEST_CASE("m4fw: every packing of one checkpoint has one source digest") {
     // 120 rows: into 72 columns, then four times six matrices and attention.
     CHECK(parts.at(1).at("programs").at(0).at("multiply_adds") ==
           120 * 6 * 72 + 4 * (120 * (4 * 72 * 72 + 2 * 72 * 144) + 2 * 120 * 120 * 72));
+    // What apps must know of them.
+    CHECK(packed.out.find("part my-text has no tokenizer: it takes token ids only") !=
+          std::string::npos);
+    CHECK(parts.at(1).at("recipe").at("kind") == "motion");
+    CHECK(parts.at(2).at("recipe").at("short_side") == 224);
+    CHECK(parts.at(2).at("space") == "my");
+    CHECK(parts.at(3).at("name") == "my-text");
+    CHECK(parts.at(3).at("recipe") == nullptr);
+    const std::string merges = data + "/tokenizers/clip_bpe_simple_vocab_16e6.txt.gz";
+    const Ran with = m4fw("pack --json --part " + senses + " --tokenizer my=" + merges + " --out " +
+                          (temp / "with").string());
+    REQUIRE(with.status == 0);
+    CHECK(nlohmann::json::parse(with.out).at("notes").empty());
+    const std::string shown = m4fw("inspect " + (temp / "with").string()).out;
+    CAPTURE(shown);
+    for (const char* line : {"  recipe         text, padded by token 0\n",
+                             "49,408 tokens, with a tokenizer\n", "  space          my\n",
+                             "  recipe         image, 224 x 224 RGB of the short side 224 "}) {
+        CAPTURE(std::string(line));
+        CHECK(shown.find(line) != std::string::npos);
+    }
+    check_failure(m4fw("pack --part " + motion + " --tokenizer motion=" + merges + " --out " +
+                       (temp / "new").string()),
+                  1, "--tokenizer motion=" + merges + ": no encoder of texts has this name");
     check_failure(m4fw("pack --part a=" + data + "/stories260K/hf --part " + motion + " --part " +
                        motion + " --out " + (temp / "new").string()),
                   1, "part motion: a second part of this name");
