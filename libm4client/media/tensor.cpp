@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+#include <charconv>
+#include <cstring>
+#include <optional>
+#include <span>
+
+#include "codecs.hpp"
+#include "importers/safetensors.hpp"
+#include "lib/error.hpp"
+
+namespace m4::client_media {
+
+namespace {
+
+using firmware::Error;
+using firmware::SourceTensor;
+using Shape = std::vector<std::uint64_t>;
+
+const std::string kMark = ".safetensors#";
+
+struct Reference {
+    std::string file;
+    std::string name;
+    std::optional<std::uint64_t> index;
+};
+
+/// The index is behind the last bracket, for names may have brackets of their own.
+Reference parse(const std::string& text) {
+    const std::size_t at = text.find(kMark);
+    if (at == std::string::npos || at + kMark.size() == text.size()) {
+        throw Error(text, "is not FILE.safetensors#NAME or FILE.safetensors#NAME[i]");
+    }
+    Reference reference;
+    reference.file = text.substr(0, at + kMark.size() - 1);
+    reference.name = text.substr(at + kMark.size());
+    const std::size_t bracket = reference.name.rfind('[');
+    if (bracket == std::string::npos || reference.name.back() != ']') {
+        return reference;
+    }
+    const char* from = reference.name.data() + bracket + 1;
+    const char* to = reference.name.data() + reference.name.size() - 1;
+    std::uint64_t index = 0;
+    const auto [end, error] = std::from_chars(from, to, index);
+    if (error != std::errc() || end != to || bracket == 0) {
+        throw Error(text, "has no whole number in its brackets");
+    }
+    reference.index = index;
+    reference.name.resize(bracket);
+    return reference;
+}
+
+std::uint64_t product(std::span<const std::uint64_t> shape) {
+    std::uint64_t count = 1;
+    for (const std::uint64_t side : shape) {
+        count *= side;  // Checkpoint::add refuses what leaves 2^53
+    }
+    return count;
+}
+
+Media floats(const SourceTensor& tensor, const Shape& shape, std::uint64_t first, Floats of) {
+    Media media;
+    media.kind = of == Floats::motion ? Kind::motion_f32 : Kind::features_f32;
+    const std::uint64_t count = product(shape);
+    if (count > kMaxBytes / sizeof(float) || shape.back() > UINT32_MAX) {
+        throw Error(tensor.place(), firmware::shape_text(shape) + " is too large for an input");
+    }
+    media.channels = static_cast<std::uint32_t>(shape.back());
+    media.samples = count / shape.back();
+    std::vector<float> values(count);
+    tensor.read(first, values);
+    media.bytes.resize(count * sizeof(float));
+    std::memcpy(media.bytes.data(), values.data(), media.bytes.size());
+    return media;
+}
+
+Media pixels(const SourceTensor& tensor, const Shape& shape, std::uint64_t first) {
+    const std::string place = tensor.place();
+    const bool three = shape.size() == 3;
+    const auto is_channels = [](std::uint64_t side) { return side == 1 || side == 3; };
+    const bool behind = three && is_channels(shape[2]);
+    if (shape.size() != 2 && !behind && !(three && is_channels(shape[0]))) {
+        throw Error(place, firmware::shape_text(shape) +
+                               " is no image: h x w, or with 1 or 3 channels before or behind");
+    }
+    const std::uint64_t channels = !three ? 1 : behind ? shape[2] : shape[0];
+    const std::size_t at = three && !behind ? 1 : 0;  // of the height
+    const std::uint64_t count = product(shape);
+    if (first > tensor.bytes.size() || count > tensor.bytes.size() - first) {
+        throw Error(place, "has fewer bytes than its shape says");
+    }
+    Media media =
+        image_of(channels == 3 ? Kind::rgb8 : Kind::gray8, shape[at + 1], shape[at], place);
+    media.bytes.resize(count);
+    const std::uint64_t plane = count / channels;
+    for (std::uint64_t i = 0; i < count; ++i) {
+        const std::uint64_t from = behind ? i : i % channels * plane + i / channels;
+        media.bytes[i] = tensor.bytes[first + from];
+    }
+    return media;
+}
+
+}  // namespace
+
+bool names_tensor(const std::string& reference) {
+    return reference.find(kMark) != std::string::npos;
+}
+
+Media load_tensor(const std::string& text, Floats of) {
+    const Reference reference = parse(text);
+    firmware::Checkpoint checkpoint(reference.file);
+    firmware::add_safetensors(reference.file, checkpoint);
+    const SourceTensor* tensor = checkpoint.find(reference.name);
+    if (tensor == nullptr) {
+        throw Error(reference.file, "has no tensor " + firmware::shown(reference.name));
+    }
+    Shape shape = tensor->shape;
+    std::uint64_t first = 0;
+    if (reference.index) {
+        if (shape.empty() || *reference.index >= shape[0]) {
+            throw Error(tensor->place(), "has no item " + std::to_string(*reference.index) +
+                                             "; its shape is " + firmware::shape_text(shape));
+        }
+        shape.erase(shape.begin());
+        first = *reference.index * product(shape);
+    }
+    if (shape.empty()) {
+        throw Error(tensor->place(), "is a number, no input");
+    }
+    if (tensor->type_name == "U8") {
+        return pixels(*tensor, shape, first);
+    }
+    if (tensor->type_name != "F32" && tensor->type_name != "F16") {
+        throw Error(tensor->place(),
+                    "has type " + tensor->type_name + "; inputs are F32, F16 or U8");
+    }
+    return floats(*tensor, shape, first, of);
+}
+
+}  // namespace m4::client_media
