@@ -109,7 +109,8 @@ const std::vector<firmware::Recipe>& media_recipes() {
                               .height = 6,
                               .width = 7,
                               .mean = {0.5F, 0.4F, 0.3F},
-                              .std = {0.2F, 0.3F, 0.4F}},
+                              .std = {0.2F, 0.3F, 0.4F},
+                              .filter = firmware::ResizeFilter::bilinear},
         firmware::ImageRecipe{
             .channels = 1, .short_side = 0, .height = 5, .width = 6, .mean = {0}, .std = {1}},
         sound_recipe(),

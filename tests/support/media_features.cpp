@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // media_features RECIPE IN OUT FIELD=NUMBER...: what m4d makes of the bytes in IN, as
 // F32 in OUT, for tests that hold it against other programs. FIELD as in Descriptor;
-// RECIPE: clip:SIDE, mnist:SIDE, imagebind-audio, whisper:BINS:FRAMES, mfcc,
+// RECIPE: clip:SIDE, mnist:SIDE, bilinear:SIDE,
+// stretched:SIDE, imagebind-audio, whisper:BINS:FRAMES, mfcc,
 // imagebind-motion, limu-bert. Prints the number of items.
 #include <array>
 #include <charconv>
@@ -58,6 +59,12 @@ firmware::Recipe recipe_of(const std::string& text) {
     const std::string& name = words.at(0);
     if (name == "clip") {
         return firmware::clip_image_recipe(number(1));
+    }
+    if (name == "bilinear" || name == "stretched") {
+        auto recipe = firmware::deit_image_recipe(number(1));
+        recipe.filter = firmware::ResizeFilter::bilinear;
+        recipe.stretched = name == "stretched";
+        return recipe;
     }
     if (name == "mnist") {
         return firmware::mnist_recipe(number(1));

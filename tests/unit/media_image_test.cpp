@@ -69,6 +69,17 @@ TEST_CASE("media: half the size is the cubic kernel twice as wide") {
     CHECK(column(3) == std::vector{0, most, 0, most});
 }
 
+TEST_CASE("media: a triangle instead of the cubic kernel, and both sides to one length") {
+    // Over 4 columns the left one of 2 weighs 3, 3, 1 of 7.
+    firmware::ImageRecipe recipe = plain_image(1, 2, 2, 2);
+    recipe.filter = firmware::ResizeFilter::bilinear;
+    const auto file = bytes({7, 0, 70, 0, 7, 0, 70, 0});
+    media::Descriptor media = image_of(Kind::gray8, 4, 2);
+    CHECK(gray(recipe, media, file) == std::vector{0, 70, 0, 70});  // its middle
+    recipe.stretched = true;
+    CHECK(gray(recipe, media, file) == std::vector{13, 30, 13, 30});
+}
+
 TEST_CASE("media: the centre is cut out, halves to the even pixel") {
     std::vector<std::uint8_t> file(7 * 7);
     for (std::size_t i = 0; i < file.size(); ++i) {

@@ -58,6 +58,11 @@ def images():
     clip = transforms.Compose([*steps, transforms.Normalize(mean, std)])
     digits = transforms.Compose([transforms.Resize(28, bicubic), transforms.CenterCrop(28),
                                  transforms.ToTensor(), transforms.Normalize(0.1307, 0.3081)])
+    linear = transforms.InterpolationMode.BILINEAR
+    ends = [transforms.CenterCrop(224), transforms.ToTensor(),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    bilinear = transforms.Compose([transforms.Resize(256, linear), *ends])
+    stretched = transforms.Compose([transforms.Resize((256, 256), linear), *ends])
     sizes = [(500, 375), (375, 500), (224, 224), (223, 301), (301, 223), (640, 479), (225, 224),
              (17, 19), (40, 1), (3, 70), (1600, 1203)]
     for width, height in sizes:
@@ -68,6 +73,11 @@ def images():
                      "stride": width * pixels.shape[2]}
             made = features("clip:224", pixels.tobytes(), **shape)
             compare(f"{mode} {width} x {height}", made, clip(image.convert("RGB")), 0)
+            if mode == "RGB":
+                made = features("bilinear:224", pixels.tobytes(), **shape)
+                compare(f"RGB {width} x {height}, bilinear", made, bilinear(image), 0)
+                made = features("stretched:224", pixels.tobytes(), **shape)
+                compare(f"RGB {width} x {height}, stretched", made, stretched(image), 0)
             if mode != "RGBA":
                 made = features("mnist:28", pixels.tobytes(), **shape)
                 compare(f"{mode} {width} x {height}, digits", made, digits(image.convert("L")), 0)
