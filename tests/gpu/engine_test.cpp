@@ -217,6 +217,34 @@ TEST_CASE("engine: groups of operators as one kernel compute what the operators 
     }
 }
 
+TEST_CASE("engine: attention over slices of a context computes the same") {
+    M4_NEEDS_DEVICE();
+    for (const KvType kv_type : {KvType::f32, KvType::f16, KvType::q8}) {
+        Options sliced = test_options(kv_type);
+        sliced.attention_slices = 3;
+        Fixture whole{{}, test_options(kv_type)};
+        Fixture fixture{{}, sliced};
+        whole.warm_up();
+        fixture.warm_up();
+        const Tokens tokens = fixture.random_tokens(45);
+        const auto sequence = fixture.engine().create_sequence(64);
+        const Chunk chunk{sequence.get(), std::span(tokens).first(1), Logits::last};
+        for (const engine::KernelTime& kernel : fixture.engine().profile({&chunk, 1}).kernels) {
+            if (kernel.name == "attention") {  // and what merges, in each layer
+                CHECK(kernel.dispatches == 2 * fixture.model().dims.layers);
+            }
+        }
+        for (const std::size_t rows : {1U, 3U, 32U}) {
+            CAPTURE(rows);
+            CHECK(largest_difference(fixture.run(tokens, rows), whole.run(tokens, rows)) < 1e-4);
+        }
+    }
+    Options many = test_options();
+    many.attention_slices = 65;
+    CHECK_THROWS_WITH_AS(Fixture({}, many), "attention_slices must be at most 64, not 65",
+                         engine::DeviceError);
+}
+
 TEST_CASE("engine: how work is cut up is measured once, and kept") {
     M4_NEEDS_DEVICE();
     const TempFolder cache;
