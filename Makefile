@@ -83,7 +83,7 @@ check-tsan: deps-test ## the tests under ThreadSanitizer
 fuzz-smoke: deps-fuzz ## a million hostile manifests, and media, under libFuzzer, ASan and UBSan
 	@JOBS=$(JOBS) tests/fuzz/smoke.sh build-fuzz $(FUZZ_RUNS)
 
-bench: deps-test ## m4d against llama.cpp on the same weights, in turns (7 to 20 minutes)
+bench: deps-test ## m4d against llama.cpp on the same weights, in turns (10 to 25 minutes)
 	@cmake --preset default -DM4_TESTS=ON >/dev/null
 	@$(CMAKE_BUILD) --target m4d m4fw m4_bench bench_step
 	@tests/bench/bench.sh $(BUILD)

@@ -5,6 +5,11 @@
 // each with its own maximum, sum and output over every SPLIT-th position; the
 // parts are merged once at the end, so the loop touches no shared memory.
 //
+// SLICES: the positions, whole pages, are cut into as many slices, each of
+// workgroups of its own (gl_WorkGroupID.y). What a slice has goes to the scratch
+// space: the output of its softmax, not divided by its sum, maximum and sum;
+// attention_merge.comp goes on (Dao et al. 2023, Flash-Decoding).
+//
 // M4_NEEDS_SUBGROUP8: the eight lanes of a subgroup take eight positions at a
 // time, each the score of one; then each takes a unit of the head's width for
 // the values of all eight, the weights passed around by shuffles; of a head of
@@ -24,6 +29,8 @@ layout(constant_id = 2) const uint HEAD_DIM = 64;
 layout(constant_id = 3) const uint PAGE_POSITIONS = 64;
 layout(constant_id = 4) const bool SHIFT_HALVES = false;  // F16: as kv.glsl has it
 
+layout(constant_id = 5) const uint SLICES = 1;
+
 #include "kv.glsl"
 
 layout(push_constant) uniform Push {
@@ -38,45 +45,45 @@ layout(push_constant) uniform Push {
     uint layer_units;
     uint pool_positions;
     float scale;
+    uint scratch_offset;  // SLICES > 1
 } p;
 
-// A second name for the values: heads that do not start at a unit are stored
-// float by float. A kernel stores through one of the two only.
-layout(set = 0, binding = 1, std430) writeonly buffer ValueFloats {
-    float value_floats[];
-};
+#include "heads.glsl"
 
 const uint ELEMENT_UNITS = (HEAD_DIM + UNIT_ELEMENTS - 1u) / UNIT_ELEMENTS;
 const uint HEAD_UNITS = ELEMENT_UNITS + KV_SCALE_UNITS(ELEMENT_UNITS);
 const uint VECS = ELEMENT_UNITS * UNIT_VECS;
-const bool ALIGNED = HEAD_DIM % 4u == 0u;
 const uint ROUND = 8;  // vec4s merged at once
 const float LOWEST = -3.0e38;
+const uint SLICE_UNITS = 1u + (HEAD_DIM + 3u) / 4u;
 
 #if !M4_NEEDS_SUBGROUP8
 shared vec2 parts[gl_WorkGroupSize.x];  // maximum, sum
 shared vec4 outputs[gl_WorkGroupSize.x * ROUND];
 #endif
 
-/// Four elements of head `head` of row t, from `element` on.
-void store(uint t, uint head, uint element, vec4 value) {
-    const uint start = head * HEAD_DIM + element;
-    if (ALIGNED) {
-        STORE_Y(p.y_offset + t * p.stride + start / 4u, value);
-        return;
-    }
-    for (uint k = 0u; k < 4u && element + k < HEAD_DIM; ++k) {
-        value_floats[(p.y_offset + t * p.stride) * 4u + start + k] = value[k];
+/// First unit of this slice of a (row, head) pair in the scratch space: maximum
+/// and sum, then the output.
+uint slice_unit(uint t, uint head) {
+    const uint pair = (gl_WorkGroupID.y * p.row_count + t) * p.heads + head;
+    return p.scratch_offset + pair * SLICE_UNITS;
+}
+
+/// Four elements of a head, as summed up: to the slice's place, or divided to y.
+void give(uint t, uint head, uint element, vec4 sum, float weight_sum) {
+    if (SLICES > 1u) {
+        STORE_Y(slice_unit(t, head) + 1u + element / 4u, sum);
+    } else {
+        store(t, head, element, sum / weight_sum);
     }
 }
 
-/// The last head writes the row's padding.
-void store_padding(uint t, uint head) {
-    if (head + 1u < p.heads) {
-        return;
-    }
-    for (uint i = p.heads * HEAD_DIM; i < p.stride * 4u; ++i) {
-        value_floats[(p.y_offset + t * p.stride) * 4u + i] = 0.0;
+/// By one lane of a pair, besides.
+void give_rest(uint t, uint head, float highest, float weight_sum) {
+    if (SLICES > 1u) {
+        STORE_Y(slice_unit(t, head), vec4(highest, weight_sum, 0.0, 0.0));
+    } else {
+        store_padding(t, head);
     }
 }
 
@@ -165,8 +172,8 @@ float passed(vec4 factors, uint from) {
 #endif
 
 /// The whole of one (row, head) pair, by one subgroup.
-void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uint t, uint head,
-            bool stored) {
+void attend(vec4 q[VECS], uint table, uint keys, uint values, uint begin, uint end, uint t,
+            uint head, bool stored) {
     const uint lane = gl_SubgroupInvocationID;
     const uint first_unit = lane % ROW_LANES;
     vec4 sum[LANE_UNITS * UNIT_VECS];
@@ -176,9 +183,9 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
     float highest = LOWEST;   // alike in all lanes
     float weight_sum = 0.0;   // of this lane's positions
     // Positions from a multiple of their number on: all in one page.
-    for (uint first = 0u; first <= position; first += LANES * GROUPS) {
+    for (uint first = begin; first < end; first += LANES * GROUPS) {
         const uint start = kv_page(table, first, HEAD_UNITS) + first % PAGE_POSITIONS * HEAD_UNITS;
-        const uint last = position - first;
+        const uint last = end - 1u - first;
         float weights[GROUPS];
         float higher = highest;
         [[unroll]] for (uint g = 0u; g < GROUPS; ++g) {
@@ -240,18 +247,18 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
         [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
             const uint element = (lane + u * LANES) * UNIT_ELEMENTS + v * 4u;
             if (lane < ROW_LANES && element < HEAD_DIM) {
-                store(t, head, element, sum[u * UNIT_VECS + v] / weight_sum);
+                give(t, head, element, sum[u * UNIT_VECS + v], weight_sum);
             }
         }
     }
     if (lane == 0u) {
-        store_padding(t, head);
+        give_rest(t, head, highest, weight_sum);
     }
 }
 #else
 /// SPLIT lanes of the workgroup, of which this is `part`, for one pair.
-void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uint t, uint head,
-            bool stored_here) {
+void attend(vec4 q[VECS], uint table, uint keys, uint values, uint begin, uint end, uint t,
+            uint head, bool stored_here) {
     const uint lane = gl_LocalInvocationID.x;
     const uint part = lane % SPLIT;
     vec4 sum[VECS];
@@ -261,10 +268,10 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
     float highest = LOWEST;
     float weight_sum = 0.0;
     // Page by page, the lanes taking turns in each.
-    for (uint first = 0u; first <= position; first += PAGE_POSITIONS) {
+    for (uint first = begin; first < end; first += PAGE_POSITIONS) {
         const uint page = kv_page(table, first, HEAD_UNITS);
-        const uint end = min(position - first + 1u, PAGE_POSITIONS);
-        for (uint at = part; at < end; at += SPLIT) {
+        const uint page_end = min(end - first, PAGE_POSITIONS);
+        for (uint at = part; at < page_end; at += SPLIT) {
             const float score = score_of(q, keys + page + at * HEAD_UNITS);
             const float higher = max(highest, score);
             const float keep = exp(highest - higher);
@@ -295,10 +302,10 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
         if (stored_here) {
             [[unroll]] for (uint i = 0u; i < VECS; ++i) {
                 if (i * 4u < HEAD_DIM) {
-                    store(t, head, i * 4u, sum[i] / weight_sum);
+                    give(t, head, i * 4u, sum[i], weight_sum);
                 }
             }
-            store_padding(t, head);
+            give_rest(t, head, highest, weight_sum);
         }
         return;
     }
@@ -314,7 +321,7 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
     for (uint k = 0u; k < SPLIT; ++k) {
         total += parts[first + k].y * exp(parts[first + k].x - most);
     }
-    const float factor = exp(highest - most) / total;
+    const float factor = exp(highest - most);
     // Each round, lane j of the pair adds up the j-th of ROUND vec4s.
     [[unroll]] for (uint i = 0u; i < VECS; i += ROUND) {
         barrier();
@@ -328,12 +335,12 @@ void attend(vec4 q[VECS], uint table, uint keys, uint values, uint position, uin
                 merged += outputs[(first + k) * ROUND + j];
             }
             if (stored_here && (i + j) * 4u < HEAD_DIM) {
-                store(t, head, (i + j) * 4u, merged);
+                give(t, head, (i + j) * 4u, merged, total);
             }
         }
     }
     if (stored_here && part == 0u) {
-        store_padding(t, head);
+        give_rest(t, head, most, total);
     }
 }
 #endif
@@ -359,5 +366,12 @@ void main() {
         const vec4 loaded = load_elements(q_row, head * HEAD_DIM + i * 4u, ALIGNED);
         q[i] = mask_columns(loaded * (p.scale * query_factor()), i * 4u, HEAD_DIM);
     }
-    attend(q, table, keys, values, position, t, head, stored_here);
+    uint begin = 0u;
+    uint end = position + 1u;
+    if (SLICES > 1u) {
+        const uint pages = (position / PAGE_POSITIONS + SLICES) / SLICES;  // of a slice
+        begin = gl_WorkGroupID.y * pages * PAGE_POSITIONS;
+        end = min(end, begin + pages * PAGE_POSITIONS);
+    }
+    attend(q, table, keys, values, begin, end, t, head, stored_here);
 }

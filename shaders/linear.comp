@@ -7,7 +7,8 @@
 // By specialisation also what a program may group with it (docs/programs.md):
 // NORM takes the norm of x in the same pass, for the norm's factor is one
 // number a row and may come last; PARTS matrices share x and the dispatch, one
-// behind the other in the quads; EPILOGUE goes on with what a lane holds.
+// behind the other in the quads; EPILOGUE goes on with what a lane holds;
+// KEPT parts are keys and values, which go to their pages and nowhere else.
 //
 // M4_NEEDS_SUBGROUP8: the eight lanes of a subgroup want the same x, so each
 // loads an eighth of the block and takes the others' by shuffles. On a CPU
@@ -19,6 +20,7 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #endif
+#define M4_KV_WRITE 1
 #include "values.glsl"
 
 const uint PLAIN = 0;
@@ -30,6 +32,8 @@ layout(constant_id = 1) const uint K_SPLIT = 1;
 layout(constant_id = 2) const bool NORM = false;
 layout(constant_id = 3) const uint PARTS = 1;
 layout(constant_id = 4) const uint EPILOGUE = 0;
+layout(constant_id = 5) const uint KEPT = 0;  // quads of y in a unit of the KV pool: F32 1, F16 2
+layout(constant_id = 6) const uint PAGE_POSITIONS = 64;
 
 struct Part {
     uint weight_offset;  // units from the binding's begin
@@ -49,19 +53,22 @@ layout(push_constant) uniform Push {
     Part parts[3];
     uint y_stride;      // of the only part: units of a row of y, of which it
     uint first_quad;    // computes these quads on
-    uint has_bias;
-    uint columns;       // of y where it has a bias
+    uint columns;       // of y where it has a bias, else 0
     uint added_offset;  // ADD: the other value
     float eps;          // NORM
     uint positions_word;  // ROTATE, as rope has them
     uint head_dim;
     uint rotated;
     uint fine_rows;
-    uint turns;  // bit i: part i turns
+    uint turns;  // bit i: part i turns; 8 + i: it is keys; 16 + i: values
+    uint tables_word;  // KEPT, as kv_write has them
+    uint layer_units;
+    uint pool_positions;
     uvec2 weight_address;  // of the weights' binding, where they are read so
 } p;
 
 #include "weights.glsl"
+#include "kv_pool.glsl"
 
 #if M4_NEEDS_SUBGROUP8
 /// The sum of what the eight lanes hold.
@@ -235,9 +242,8 @@ vec4 angles(uint row, uint i) {
 }
 
 /// rope, of the two pairs that a quad holds; n: the quad's first row.
-vec4 rotate(vec4 y, uint n, uint t) {
+vec4 rotate(vec4 y, uint n, uint position) {
     const uint i = n % p.head_dim;
-    const uint position = step_words[p.positions_word + t];
     const uint at = min(i, p.rotated - 4u);
     const vec4 fine = angles(position % p.fine_rows, at);
     const vec4 coarse = angles(p.fine_rows + position / p.fine_rows, at);
@@ -246,6 +252,38 @@ vec4 rotate(vec4 y, uint n, uint t) {
     const vec2 even = y.xz * cosine - y.yw * sine;
     const vec2 odd = y.xz * sine + y.yw * cosine;
     return i < p.rotated ? vec4(even.x, odd.x, even.y, odd.y) : y;
+}
+
+/// What the lane of a pair's other quad has.
+vec4 neighbour(vec4 mine) {
+#if M4_NEEDS_SUBGROUP8
+    return subgroupShuffleXor(mine, 1u);
+#else
+    barrier();
+    partial[gl_LocalInvocationID.x] = mine;
+    barrier();
+    return partial[gl_LocalInvocationID.x ^ 1u];
+#endif
+}
+
+const uint KEPT_COLUMNS = KEPT == 2u ? 8u : 4u;  // of a unit
+
+/// Columns n to n + 3 of row t's keys or values go to its page, where `stored`.
+void keep(vec4 y, uint n, uint t, uint position, bool is_value, bool stored) {
+    uvec4 unit = floatBitsToUint(y);
+    if (KEPT == 2u) {
+        const vec4 next = neighbour(y);
+        unit = uvec4(packHalf2x16(y.xy), packHalf2x16(y.zw), packHalf2x16(next.xy),
+                     packHalf2x16(next.zw));
+    }
+    const uint head_units = p.head_dim / KEPT_COLUMNS;
+    const uint keys =
+        kv_head(p.layer_units, head_units, n / p.head_dim, p.pool_positions) +
+        kv_page(LOAD_STEP(p.tables_word + t), position, head_units) +
+        position % PAGE_POSITIONS * head_units + n % p.head_dim / KEPT_COLUMNS;
+    if (stored && n % KEPT_COLUMNS == 0u) {
+        STORE_KV(keys + (is_value ? p.pool_positions * head_units : 0u), unit);
+    }
 }
 
 void main() {
@@ -263,15 +301,15 @@ void main() {
     }
     uint quad = min(wanted, quad_count - 1u);
     Part matrix = p.parts[0];
-    bool turns = (p.turns & 1u) != 0u;
+    uint marks = p.turns;
     if (PARTS > 1u && EPILOGUE != GATE && quad >= matrix.quads) {
         quad -= matrix.quads;
         matrix = p.parts[1];
-        turns = (p.turns & 2u) != 0u;
+        marks = p.turns >> 1;
         if (PARTS > 2u && quad >= matrix.quads) {
             quad -= matrix.quads;
             matrix = p.parts[2];
-            turns = (p.turns & 4u) != 0u;
+            marks = p.turns >> 2;
         }
     }
     const uint n = quad * 4u;
@@ -295,7 +333,7 @@ void main() {
     const uint y_quad = PARTS == 1u ? p.first_quad + quad : quad;
     const uint y_stride = PARTS == 1u ? p.y_stride : matrix.quads;
     vec4 bias = vec4(0.0);
-    if (!NORM && p.has_bias != 0u) {
+    if (!NORM && p.columns != 0u) {
         const uint last = (p.columns - 1u) / 4u;
         bias = mask_columns(uintBitsToFloat(LOAD_SECOND(min(y_quad, last))), y_quad * 4u,
                             p.columns);
@@ -305,6 +343,12 @@ void main() {
         const float factor = NORM ? norm_factor(squares[i], slot, group_quads) : 1.0;
         y *= factor;
         const uint t = min(t0 + i, p.t_end - 1u);
+        uint position = 0u;
+        if (KEPT != 0u) {
+            position = LOAD_STEP(p.positions_word + t);
+        } else if (EPILOGUE == ROTATE) {
+            position = step_words[p.positions_word + t];
+        }
         if (EPILOGUE == ADD) {
             y += LOAD_X(p.added_offset + t * y_stride + y_quad);
         }
@@ -313,9 +357,15 @@ void main() {
             y *= x / (1.0 + exp(-x));
         }
         if (EPILOGUE == ROTATE) {
-            y = turns ? rotate(y, n, t) : y;
+            y = (marks & 1u) != 0u ? rotate(y, n, position) : y;
         }
-        if (part == 0u && wanted < quad_count && t0 + i < p.t_end) {
+        bool stored = part == 0u && wanted < quad_count && t0 + i < p.t_end;
+        if (KEPT != 0u) {
+            const bool kept = (marks & 0x10100u) != 0u;
+            keep(y, n, t, position, (marks & 0x10000u) != 0u, stored && kept);
+            stored = stored && !kept;
+        }
+        if (stored) {
             STORE_Y(matrix.y_offset + t * y_stride + y_quad, y);
         }
     }

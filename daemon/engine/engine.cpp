@@ -44,6 +44,28 @@ std::uint32_t checked_page(const Options& options) {
     return positions;
 }
 
+/// With room for slices of attention, where it costs no faster way of reading.
+ValueLayout lay_out(const firmware::Program& program, const ops::StepWords& words,
+                    std::uint32_t max_rows, const vk::Device& device, const Options& options) {
+    constexpr std::uint64_t kSlackUnits = 16;  // StepMemory's own
+    constexpr std::uint32_t kMostSlices = 64;
+    if (options.attention_slices > kMostSlices) {
+        throw DeviceError("attention_slices must be at most " + std::to_string(kMostSlices) +
+                          ", not " + std::to_string(options.attention_slices));
+    }
+    ValueLayout layout = lay_out_values(program, words, max_rows);
+    const std::uint32_t slices =
+        options.attention_slices == 0 ? ops::most_slices(device) : options.attention_slices;
+    const vk::Limits& limits = device.limits();
+    const std::uint64_t stored = limits.storage_range / ops::kUnitBytes;
+    const std::uint64_t units = layout.size_bytes / ops::kUnitBytes + kSlackUnits;
+    const bool texels = !options.force_storage && units <= limits.texel_elements;
+    const std::uint64_t most =
+        texels ? std::min<std::uint64_t>(stored, limits.texel_elements) : stored;
+    add_scratch(layout, program, slices, max_rows, most < kSlackUnits ? 0 : most - kSlackUnits);
+    return layout;
+}
+
 /// As many pages as fit both what is wanted and what kernels can address.
 KvPool make_pool(const vk::Device& device, const Options& options, std::uint32_t position_units) {
     const std::uint64_t bytes =
@@ -75,7 +97,7 @@ Engine::Impl::Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const
       words(ops::StepWords::for_rows(max_rows,
                                      std::min(pool.pages_of(part.context_length), pool.pages()))),
       logits_value(port_value(program.outputs, firmware::Role::logits)),
-      values(lay_out_values(program, words, max_rows)),
+      values(lay_out(program, words, max_rows, device, options)),
       memory(device, pipelines,
              {values.size_bytes, pool.pages() * pool.page_units() * ops::kUnitBytes, max_rows},
              words, options.force_storage),
@@ -84,6 +106,7 @@ Engine::Impl::Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const
       fuse(options.fuse),
       addresses(options.addresses),
       chain(options.chain),
+      slices(options.attention_slices),
       tunings(device, options.cache_dir),
       plan(make_plan(tunings.best().tuning)),
       copying(device.create_commands()),

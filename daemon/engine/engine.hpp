@@ -39,6 +39,9 @@ struct Options {
     std::filesystem::path cache_dir = {};  ///< pipeline cache; empty: none kept
     /// Tokens that greedy decoding may chain in a step; 0: as the device likes.
     std::uint32_t chain = 0;
+    /// Slices of a context that attention of few rows is cut into, at most 64; 0: as
+    /// the device likes.
+    std::uint32_t attention_slices = 0;
     /// False, true: as on a device without subgroups of 8, or of small texel
     /// buffers (tests).
     bool subgroups = true;

@@ -68,7 +68,8 @@ struct Engine::Impl {
     vk::Buffer logits;  // what the host reads
     const bool fuse;
     const bool addresses;
-    const std::uint32_t chain;  // 0: as tuned
+    const std::uint32_t chain;   // 0: as tuned
+    const std::uint32_t slices;  // of attention; likewise
     TuningChoice tunings;
     std::unique_ptr<TunedPlan> plan;
     std::vector<std::uint32_t> ids;  // of the last step

@@ -109,6 +109,11 @@ Touches touches_of(std::span<const firmware::Op> ops, const firmware::Program& p
         for (const std::uint32_t output : op.outputs) {
             touch_value(output, touches.writes);
         }
+        if (op.code == firmware::OpCode::attention && values.scratch_units != 0) {
+            const std::uint64_t begin = values.scratch_unit * ops::kUnitBytes;
+            touches.writes.push_back(
+                {begin, begin + values.scratch_units * ops::kUnitBytes, false});
+        }
     }
     return touches;
 }
@@ -345,6 +350,28 @@ ValueLayout lay_out_values(const firmware::Program& program, const ops::StepWord
     return layout;
 }
 
+void add_scratch(ValueLayout& layout, const firmware::Program& program, std::uint32_t slices,
+                 std::uint32_t max_rows, std::uint64_t most_units) {
+    const std::uint32_t rows = std::min(max_rows, ops::Tuning{}.attention_many_rows - 1);
+    std::uint64_t units = 0;
+    for (const firmware::Op& op : program.ops) {
+        if (op.code == firmware::OpCode::attention) {
+            units =
+                std::max(units, ops::attention_scratch(
+                                    slices, rows,
+                                    static_cast<std::uint32_t>(op.integer(firmware::AttrId::heads)),
+                                    program.states[op.inputs[1].index].head_dim));
+        }
+    }
+    const std::uint64_t first =
+        (layout.size_bytes + kValueAlignment - 1) / kValueAlignment * kValueAlignment;
+    if (units != 0 && first / ops::kUnitBytes + units <= most_units) {
+        layout.scratch_unit = static_cast<std::uint32_t>(first / ops::kUnitBytes);
+        layout.scratch_units = static_cast<std::uint32_t>(units);
+        layout.size_bytes = first + units * ops::kUnitBytes;
+    }
+}
+
 Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware::Program& program,
            std::span<const firmware::Tensor> tensors, weights::Store& weights,
            const ValueLayout& values, const KvShape& kv)
@@ -441,7 +468,7 @@ void Plan::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape
     for (std::size_t i = 0; i < steps_.size(); ++i) {
         const Step& step = steps_[i];
         if (step.barrier_before) {
-            record_barrier(commands);
+            ops::record_barrier(commands);
         }
         ops::record(commands, pipelines_.layout(), dispatches[i]);
         if (after && std::count(step.defines.begin(), step.defines.end(), value) != 0) {
@@ -454,7 +481,7 @@ void Plan::record_apart(const hpp::raii::CommandBuffer& commands, const ops::Ste
                         const AfterKernel& after) const {
     const auto dispatches = dispatches_of(shape);
     for (std::size_t i = 0; i < steps_.size(); ++i) {
-        record_barrier(commands);
+        ops::record_barrier(commands);
         ops::record(commands, pipelines_.layout(), dispatches[i]);
         after(steps_[i].name, static_cast<std::uint32_t>(dispatches[i].size()));
     }
@@ -463,16 +490,6 @@ void Plan::record_apart(const hpp::raii::CommandBuffer& commands, const ops::Ste
 std::size_t Plan::barrier_count() const {
     return static_cast<std::size_t>(std::count_if(
         steps_.begin(), steps_.end(), [](const Step& step) { return step.barrier_before; }));
-}
-
-void record_barrier(const hpp::raii::CommandBuffer& commands) {
-    using Stage = hpp::PipelineStageFlagBits;
-    using Access = hpp::AccessFlagBits;
-    commands.pipelineBarrier(
-        Stage::eComputeShader, Stage::eComputeShader, {},
-        hpp::MemoryBarrier{.srcAccessMask = Access::eShaderWrite,
-                           .dstAccessMask = Access::eShaderRead | Access::eShaderWrite},
-        {}, {});
 }
 
 }  // namespace m4::engine

@@ -35,9 +35,15 @@ struct KvShape {
 struct ValueLayout {
     std::vector<ops::ValuePlace> places;  ///< by Program::values
     std::uint64_t size_bytes = 0;
+    std::uint32_t scratch_unit = 0;  ///< behind them, as ops::Context has it
+    std::uint32_t scratch_units = 0;
 };
 [[nodiscard]] ValueLayout lay_out_values(const firmware::Program& program,
                                          const ops::StepWords& words, std::uint32_t max_rows);
+/// Adds the scratch space of attention over `slices`, where that leaves the arena
+/// within `most_units`.
+void add_scratch(ValueLayout& layout, const firmware::Program& program, std::uint32_t slices,
+                 std::uint32_t max_rows, std::uint64_t most_units);
 
 /// A kernel of a step, for people.
 struct KernelName {
@@ -92,8 +98,5 @@ class Plan {
     std::uint32_t max_rows_;
     std::vector<Step> steps_;
 };
-
-/// Between kernels: writes before are seen by reads and writes after.
-void record_barrier(const hpp::raii::CommandBuffer& commands);
 
 }  // namespace m4::engine

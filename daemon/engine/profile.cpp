@@ -89,7 +89,7 @@ Profile Engine::Impl::profile(std::span<const Chunk> chunks) {
         }
         commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, pipelines.layout(), 0,
                                     memory.set(), {});
-        record_barrier(commands);
+        ops::record_barrier(commands);
         if (stamps) {
             stamps->stamp(commands);
         }

@@ -202,7 +202,7 @@ void Engine::Impl::record_outputs(const hpp::raii::CommandBuffer& commands,
 void Engine::Impl::record_pass(const hpp::raii::CommandBuffer& commands,
                                const ops::StepShape& shape, std::uint32_t pass,
                                const Hook& after_embedding) {
-    record_barrier(commands);  // after the pass or step before: its KV and tokens are read
+    ops::record_barrier(commands);  // after the pass or step before: its KV and tokens are read
     plan->plan.record(commands, shape, embedding.value, after_embedding);
     if (shape.greedy != 0) {
         record_argmax(commands, shape, pass);
@@ -211,7 +211,7 @@ void Engine::Impl::record_pass(const hpp::raii::CommandBuffer& commands,
 
 void Engine::Impl::record_argmax(const hpp::raii::CommandBuffer& commands,
                                  const ops::StepShape& shape, std::uint32_t pass) {
-    record_barrier(commands);
+    ops::record_barrier(commands);
     const ops::Dispatch dispatch =
         plan->argmax.dispatch(shape.outputs - shape.greedy, shape.greedy,
                               words.next_ids + pass * max_rows, shape.chain > 1);

@@ -26,6 +26,7 @@ std::unique_ptr<TunedPlan> Engine::Impl::make_plan(ops::Tuning tuning) {
     tuning.fuse = fuse;
     tuning.linear_address = tuning.linear_address || addresses;
     tuning.chain = std::min(chain == 0 ? tuning.chain : chain, ops::StepWords::kMostPasses);
+    tuning.attention_slices = slices == 0 ? tuning.attention_slices : slices;
     const ops::Context context{.pipelines = pipelines,
                                .limits = device.limits(),
                                .tuning = tuning,
@@ -35,6 +36,8 @@ std::unique_ptr<TunedPlan> Engine::Impl::make_plan(ops::Tuning tuning) {
                                .kv_texel = memory.kv_texel(),
                                .page_positions = pool.page_positions(),
                                .pool_positions = pool.pages() * pool.page_positions(),
+                               .scratch_unit = values.scratch_unit,
+                               .scratch_units = values.scratch_units,
                                .cold = true};
     return std::make_unique<TunedPlan>(device, context, program, image.tensors(), weights, values,
                                        kv, logits_value);

@@ -15,6 +15,24 @@ using firmware::OpCode;
 
 constexpr std::uint32_t kVec = 4;
 
+/// The group's last operator, where the kernel can store as it computes.
+bool take_kv_write(const Context& context, const Places& write,
+                   std::span<const std::uint32_t> values, LinearJob& job) {
+    const StatePlace& state = write.inputs[0].state;
+    const bool turns = job.epilogue == LinearJob::Epilogue::rotate;
+    if ((turns && job.head_dim != state.head_dim) || !can_keep(context, job, state)) {
+        return false;
+    }
+    const auto part_of = [&](std::size_t slot) {
+        return static_cast<std::uint32_t>(
+            std::find(values.begin(), values.end(), write.op.inputs[slot].index) - values.begin());
+    };
+    job.kept = {part_of(1), part_of(2), state.layer_units};
+    job.head_dim = state.head_dim;
+    job.positions_word = write.inputs[3].value.word;
+    return job.kept->keys != job.kept->values;
+}
+
 /// Norm and the linears behind it: `job` but for its epilogue. False where
 /// the matrices differ in type.
 bool take_normed_linears(const GroupPlaces& group, LinearJob& job) {
@@ -59,6 +77,12 @@ Fused projection(const Context& context, const GroupPlaces& group) {
         values.at(turned) = rope.op.outputs[0];
         job.parts.at(turned).y = rope.output;
         job.parts.at(turned).turns = true;
+    }
+    if (count < group.ops.size() && group.ops[count].op.code == OpCode::kv_write) {
+        LinearJob stored = job;
+        if (take_kv_write(context, group.ops[count], values, stored)) {
+            return {make_linear_job(context, stored), count + 1};
+        }
     }
     return {make_linear_job(context, job), count};
 }

@@ -17,11 +17,27 @@ struct Push {
     struct {
         std::uint32_t weight_offset, quads, y_offset;
     } parts[3];
-    std::uint32_t y_stride, first_quad, has_bias, columns, added_offset, eps;
+    std::uint32_t y_stride, first_quad, columns, added_offset, eps;
     std::uint32_t positions_word, head_dim, rotated, fine_rows, turns;
+    std::uint32_t tables_word, layer_units, pool_positions;
     std::uint32_t weight_address[2];
 };
 static_assert(sizeof(Push) <= vk::Pipelines::kPushBytes);
+
+/// Quads of a row that are a unit of the KV pool; 0: a lane holds too little of
+/// what shares a scale.
+std::uint32_t kept_quads(shaders::Dtype kv_dtype) {
+    return kv_dtype == shaders::Dtype::f32_ ? 1 : kv_dtype == shaders::Dtype::f16_ ? 2 : 0;
+}
+
+std::optional<shaders::Access> access_of(const Context& context, const LinearJob& job) {
+    auto access = find_access(context, {&job.weight, job.norm, job.bias, job.table});
+    if (access == shaders::Access::texel && context.tuning.linear_address &&
+        job.weight.binding.address != 0) {
+        access = shaders::Access::address;
+    }
+    return access;
+}
 
 /// Tiles of 8 rows of the step, then one smaller tile that holds the rest. The
 /// larger the tile, the longer a driver compiles it: see Context::cold.
@@ -75,14 +91,19 @@ class Linear final : public Operator {
         }
         push_.y_stride = job.parts[0].y.stride;
         push_.first_quad = job.first_quad;
-        push_.has_bias = job.bias != nullptr ? 1 : 0;
-        push_.columns = job.parts[0].y.columns;
+        push_.columns = job.bias != nullptr ? job.parts[0].y.columns : 0;
         push_.added_offset = job.added_unit;
         push_.eps = job.eps;
         push_.positions_word = job.positions_word;
         push_.head_dim = job.head_dim;
         push_.rotated = job.table != nullptr ? job.table->columns : 0;
         push_.fine_rows = job.fine_rows;
+        if (job.kept) {
+            push_.turns |= 1U << (8 + job.kept->keys) | 1U << (16 + job.kept->values);
+            push_.tables_word = context_.words.kv_tables;
+            push_.layer_units = job.kept->layer_units;
+            push_.pool_positions = context_.pool_positions;
+        }
         std::memcpy(push_.weight_address, &job.weight.binding.address,
                     sizeof(push_.weight_address));
     }
@@ -93,9 +114,13 @@ class Linear final : public Operator {
                                access == shaders::Access::texel && tuning.linear_split == 1 &&
                                tuning.linear_lanes % 8 == 0;
         const auto needs = subgroup8 ? shaders::Needs::subgroup8 : shaders::Needs::nothing;
-        const std::array constants = {
-            tuning.linear_lanes, tuning.linear_split, job.norm != nullptr ? 1U : 0U,
-            static_cast<std::uint32_t>(job.parts.size()), static_cast<std::uint32_t>(job.epilogue)};
+        const std::array constants = {tuning.linear_lanes,
+                                      tuning.linear_split,
+                                      job.norm != nullptr ? 1U : 0U,
+                                      static_cast<std::uint32_t>(job.parts.size()),
+                                      static_cast<std::uint32_t>(job.epilogue),
+                                      job.kept ? kept_quads(context_.kv_dtype) : 0U,
+                                      job.kept ? context_.page_positions : 1U};
         for (std::size_t i = 0; i < kTiles.size(); ++i) {
             kernels_[i] = context_.pipelines.get(
                 shaders::find_variant(firmware::OpCode::linear, dtype_of(job.weight), access,
@@ -145,12 +170,17 @@ class Slices final : public Operator {
 }  // namespace
 
 std::unique_ptr<Operator> make_linear_job(const Context& context, const LinearJob& job) {
-    auto access = find_access(context, {&job.weight, job.norm, job.bias, job.table});
-    if (access == shaders::Access::texel && context.tuning.linear_address &&
-        job.weight.binding.address != 0) {
-        access = shaders::Access::address;
-    }
+    const auto access = access_of(context, job);
     return access ? std::make_unique<Linear>(context, job, *access) : nullptr;
+}
+
+bool can_keep(const Context& context, const LinearJob& job, const StatePlace& state) {
+    const std::uint32_t quads = kept_quads(context.kv_dtype);
+    const auto access = access_of(context, job);
+    const Tuning& tuning = context.tuning;
+    return quads != 0 && access && (*access != shaders::Access::storage) == context.kv_texel &&
+           state.head_dim % (quads * kQuadRows) == 0 &&
+           tuning.linear_lanes / tuning.linear_split % quads == 0;
 }
 
 std::unique_ptr<Operator> make_linear(const Context& context, const Places& places) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "operator.hpp"
@@ -35,7 +36,19 @@ struct LinearJob {
     std::uint32_t positions_word = 0;
     std::uint32_t head_dim = 0;
     std::uint32_t fine_rows = 0;
+    /// Parts that go to the KV pool as keys and as values, and whose y is not written.
+    struct Kept {
+        std::uint32_t keys = 0;
+        std::uint32_t values = 0;
+        std::uint32_t layer_units = 0;  ///< as in StatePlace
+    };
+    std::optional<Kept> kept;  ///< can_keep(); several parts; head_dim and positions_word are set
 };
+
+/// Whether the job's keys and values may go to their pages at once: heads of
+/// whole units of an F32 or F16 cache, which is read as all else is. A scale of Q8
+/// belongs to 32 elements, of which a lane has four.
+[[nodiscard]] bool can_keep(const Context& context, const LinearJob& job, const StatePlace& state);
 
 /// Null where no way of reading serves all tensors of the job.
 [[nodiscard]] std::unique_ptr<Operator> make_linear_job(const Context& context,

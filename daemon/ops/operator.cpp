@@ -20,9 +20,22 @@ Factory factory(firmware::OpCode code) {
                            " is not in ops.def");
 }
 
+void record_barrier(const hpp::raii::CommandBuffer& commands) {
+    using Stage = hpp::PipelineStageFlagBits;
+    using Access = hpp::AccessFlagBits;
+    commands.pipelineBarrier(
+        Stage::eComputeShader, Stage::eComputeShader, {},
+        hpp::MemoryBarrier{.srcAccessMask = Access::eShaderWrite,
+                           .dstAccessMask = Access::eShaderRead | Access::eShaderWrite},
+        {}, {});
+}
+
 void record(const hpp::raii::CommandBuffer& commands, hpp::PipelineLayout layout,
             std::span<const Dispatch> dispatches) {
     for (const Dispatch& dispatch : dispatches) {
+        if (dispatch.after_barrier) {
+            record_barrier(commands);
+        }
         commands.bindPipeline(hpp::PipelineBindPoint::eCompute, *dispatch.kernel->pipeline);
         if (dispatch.tensor) {
             commands.bindDescriptorSets(

@@ -113,6 +113,9 @@ struct Context {
     bool kv_texel = true;
     std::uint32_t page_positions = 0;  ///< of a page of the KV pool
     std::uint32_t pool_positions = 0;  ///< of all its pages
+    /// Of the arena, for what operators keep between their own dispatches.
+    std::uint32_t scratch_unit = 0;
+    std::uint32_t scratch_units = 0;
     /// Make do with the kernels that a driver compiles soonest. The plan's
     /// owner may change it between recordings.
     bool cold = false;
@@ -126,14 +129,15 @@ struct Dispatch {
     std::array<std::uint32_t, vk::Pipelines::kPushBytes / 4> push{};
     std::uint32_t groups_x = 0;
     std::uint32_t groups_y = 1;
+    bool after_barrier = false;  ///< it reads what the dispatches before it wrote
 };
 
 class Operator {
    public:
     virtual ~Operator() = default;
     /// Appends what to run for a step of this shape; nothing for no rows. The
-    /// dispatches do not depend on one another. Throws vk::DeviceError where
-    /// the device cannot start so many workgroups.
+    /// dispatches do not depend on one another, save as after_barrier says. Throws vk::DeviceError
+    /// where the device cannot start so many workgroups.
     virtual void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const = 0;
 };
 
@@ -145,6 +149,9 @@ using Factory = std::unique_ptr<Operator> (*)(const Context& context, const Plac
 #define M4_OP(code, name, inputs, outputs, attributes, summary) \
     std::unique_ptr<Operator> make_##name(const Context& context, const Places& places);
 #include "ops.def"
+
+/// Between kernels: writes before are seen by reads and writes after.
+void record_barrier(const hpp::raii::CommandBuffer& commands);
 
 /// Record dispatches; their kernels are compiled, and set 0 is bound.
 void record(const hpp::raii::CommandBuffer& commands, hpp::PipelineLayout layout,
@@ -174,6 +181,9 @@ void record(const hpp::raii::CommandBuffer& commands, hpp::PipelineLayout layout
     const std::uint32_t units = divide_up(head_dim, kElements);
     return units + divide_up(units, kScaledUnits);
 }
+/// Units of the arena that attention over slices of a context takes, at most.
+[[nodiscard]] std::uint64_t attention_scratch(std::uint32_t slices, std::uint32_t rows,
+                                              std::uint32_t heads, std::uint32_t head_dim);
 /// A ROWS16 matrix as kernels walk it: whole blocks of 32 columns, then units.
 struct BlockShape {
     std::uint32_t group_units = 0;  ///< of 16 rows

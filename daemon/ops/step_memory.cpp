@@ -62,19 +62,26 @@ StepMemory::StepMemory(const vk::Device& device, const vk::Pipelines& pipelines,
     std::vector<vk::Binding> bindings = {
         {1, Type::eStorageBuffer, {}, values_.handle(), 0, value_bytes},
         {2, Type::eStorageBuffer, {}, step_.handle(), 0, step_.size_bytes()}};
+    // Kernels may name ways that they do not go: each names something.
+    const std::uint64_t kv_texels =
+        std::min(kv_.size_bytes() / kUnitBytes, limits.texel_elements) * kUnitBytes;
+    const std::uint64_t step_texels =
+        std::min<std::uint64_t>(words.count, limits.texel_elements) * sizeof(std::uint32_t);
+    kv_view_ = create_view(device, kv_, hpp::Format::eR32G32B32A32Uint, 0, kv_texels);
+    step_view_ = create_view(device, step_, hpp::Format::eR32Uint, 0, step_texels);
+    bindings.push_back({3, Type::eUniformTexelBuffer, *kv_view_});
+    bindings.push_back({4, Type::eStorageTexelBuffer, *kv_view_});
+    bindings.push_back({5,
+                        Type::eStorageBuffer,
+                        {},
+                        kv_.handle(),
+                        0,
+                        std::min(kv_.size_bytes(), limits.storage_range)});
+    bindings.push_back({6, Type::eUniformTexelBuffer, *step_view_});
     if (values_texel_) {
         values_view_ =
             create_view(device, values_, hpp::Format::eR32G32B32A32Sfloat, 0, value_bytes);
         bindings.push_back({0, Type::eUniformTexelBuffer, *values_view_});
-    }
-    if (kv_texel_) {
-        kv_view_ = create_view(device, kv_, hpp::Format::eR32G32B32A32Uint, 0, kv_.size_bytes());
-        bindings.push_back({3, Type::eUniformTexelBuffer, *kv_view_});
-        bindings.push_back({4, Type::eStorageTexelBuffer, *kv_view_});
-        step_view_ = create_view(device, step_, hpp::Format::eR32Uint, 0, step_bytes);
-        bindings.push_back({6, Type::eUniformTexelBuffer, *step_view_});
-    } else {
-        bindings.push_back({5, Type::eStorageBuffer, {}, kv_.handle(), 0, kv_.size_bytes()});
     }
     set_ = descriptors_.create(pipelines.step_layout(), bindings);
 }

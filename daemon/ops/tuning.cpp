@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "tuning.hpp"
 
+#include <algorithm>
+
 namespace m4::ops {
 
 namespace {
@@ -14,6 +16,8 @@ constexpr Tuning kProcessor = {.elementwise_lanes = 32,
                                .attention_lanes = 8,
                                .attention_split_few = 8,
                                .attention_split_many = 1,
+                               // As many pairs of row and head as it has cores keep it busy.
+                               .attention_slices = 1,
                                .shift_halves = true,
                                // A submission costs nothing beside a step.
                                .chain = 1};
@@ -53,6 +57,14 @@ std::vector<NamedTuning> tunings_for(const vk::Device& device) {
         all.back().tuning.linear_address = true;
     }
     return all;
+}
+
+std::uint32_t most_slices(const vk::Device& device) {
+    std::uint32_t most = 1;
+    for (const NamedTuning& one : tunings_for(device)) {
+        most = std::max(most, one.tuning.attention_slices);
+    }
+    return most;
 }
 
 }  // namespace m4::ops

@@ -26,6 +26,9 @@ struct Tuning {
     std::uint32_t attention_split_few = 64;
     std::uint32_t attention_split_many = 16;
     std::uint32_t attention_many_rows = 8;
+    /// Slices of the context, in workgroups of their own, for steps of few rows; 1:
+    /// one kernel does it all.
+    std::uint32_t attention_slices = 8;
     /// Halves of the KV cache become floats by shifts (kv.glsl): where floats
     /// below the normal ones are kept.
     bool shift_halves = false;
@@ -44,5 +47,7 @@ struct NamedTuning {
 
 /// What a device may do well with: first the one that it gets unmeasured.
 [[nodiscard]] std::vector<NamedTuning> tunings_for(const vk::Device& device);
+/// The most attention_slices of these.
+[[nodiscard]] std::uint32_t most_slices(const vk::Device& device);
 
 }  // namespace m4::ops

@@ -35,7 +35,7 @@ struct Kernel {
 class Pipelines {
    public:
     static constexpr std::uint32_t kPushBytes = 128;
-    static constexpr std::uint32_t kMaxSpecialization = 5;
+    static constexpr std::uint32_t kMaxSpecialization = 7;
 
     Pipelines(const Device& device, const std::filesystem::path& cache_folder);
 

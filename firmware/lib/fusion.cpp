@@ -37,6 +37,7 @@ class Group {
                 const std::uint32_t value = write.inputs[slot].index;
                 expect(std::count(results.begin(), results.end(), value) == 1,
                        "stores a value that it does not compute");
+                hidden_.push_back(value);
             }
         }
     }

@@ -4,7 +4,7 @@
 #
 # BENCH_ROWS=pattern     rows to measure (a shell pattern), default all
 # BENCH_REPEAT=n         samples a row, default 5
-# BENCH_FULL=1           also what takes the peer over an hour
+# BENCH_FULL=1           no limits on time: over an hour
 # BENCH_NO_PEER=1        ours alone
 # M4_TEST_DEVICE=name    Vulkan device of m4d
 # M4_CACHE_DIR=folder    where the peer is kept, default ~/.cache/m4

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass, field
 
-from procs import BenchError, ours_first_token, peer_first_token
+from procs import BenchError, Overtime, ours_first_token, peer_first_token
 from report import make_row
 
 VULKAN, CPU = "vulkan", "cpu"
@@ -40,7 +40,7 @@ class Scenario:
     per_second: bool = False  # decode row in tokens/s instead of ms a token
     ours_tokens: int = 16
     peer_tokens: dict = field(default_factory=lambda: {VULKAN: 3, CPU: 16})
-    full_only: tuple = ()  # backends too slow for this unless everything is asked for
+    one_prompt: bool = False  # which is so long that the note says it
 
     def names(self):
         return [name for name in (self.prefill, self.decode) if name]
@@ -50,7 +50,7 @@ SCENARIOS = [
     Scenario("134m-q4", 16, decode="decode_ctx16"),
     Scenario("134m-q4", 64, prefill="prefill64"),
     Scenario("134m-q4", 512, prefill="prefill512", decode="decode_ctx512"),
-    Scenario("134m-q4", 2048, decode="decode_ctx2048", full_only=(VULKAN,)),
+    Scenario("134m-q4", 2048, decode="decode_ctx2048", one_prompt=True),
     Scenario("134m-q4", 8, sessions=1, decode="batch1", per_second=True),
     Scenario("134m-q4", 8, sessions=4, decode="batch4", per_second=True,
              peer_tokens={VULKAN: 2, CPU: 16}),
@@ -90,13 +90,21 @@ class Samples:
 class Side:
     """Who is measured: what is asked of him, and what came."""
 
-    def __init__(self, source, tokens, budget_s, goes_on):
+    def __init__(self, source, tokens, budget_s, goes_on, prompt_limit_s=None):
         self.source, self.tokens, self.goes_on = source, tokens, goes_on
         self.prompts, self.decodes = Samples(budget_s), Samples(budget_s)
+        self.prompt_limit_s, self.given_up = prompt_limit_s, False
 
     def turn(self, scenario, ids):
+        if self.given_up:
+            return
         if not self.prompts.answers or (scenario.prefill and self.prompts.wanted()):
-            self.prompts.add(self.source.prompt(scenario.sessions, ids))
+            try:
+                self.prompts.add(self.source.prompt(scenario.sessions, ids, self.prompt_limit_s))
+            except Overtime:
+                self.given_up = True
+                self.source.restart()
+                return
         if scenario.decode and self.decodes.wanted():
             self.decodes.add(self.source.generate(self.tokens))
 
@@ -114,14 +122,24 @@ def few(samples, repeat):
     return ""
 
 
+def side_note(side, samples, bench, one_prompt=False):
+    """What is to be said of a peer's samples."""
+    if side.given_up:
+        return (f"the peer's prompt took more than {bench.prompt_limit_s:g} s: "
+                "BENCH_FULL=1 waits for it")
+    count = len(samples.answers)
+    if one_prompt and count:
+        return f"the peer's figure is of {count} run" + "s" * (count > 1) + " behind one prompt"
+    return few(samples.answers, bench.repeat)
+
+
 def run_scenario(scenario, ours, peers, bench, progress):
     """Rows of a scenario, and the greedy ids that each side gave."""
     ids = prompt_ids(scenario.context)
     sides = {"ours": Side(ours, scenario.ours_tokens, bench.budget_s, False)}
     for backend, peer in peers.items():
-        if bench.full or backend not in scenario.full_only:
-            sides[backend] = Side(peer, scenario.peer_tokens[backend], bench.budget_s,
-                                  not scenario.prefill)
+        sides[backend] = Side(peer, scenario.peer_tokens[backend], bench.budget_s,
+                              not scenario.prefill, bench.prompt_limit_s)
     title = "/".join(scenario.names())
     # A prompt and a token each, not counted: pipelines are compiled, pages touched.
     for name, side in sides.items():
@@ -143,9 +161,8 @@ def run_scenario(scenario, ours, peers, bench, progress):
                 prefix + scenario.prefill, "ms/token",
                 own.prompts.per_token_ms("wall"), side.prompts.per_token_ms("wall"),
                 ours_cpu=own.prompts.per_token_ms("cpu"), peer_cpu=side.prompts.per_token_ms("cpu"),
-                note=few(side.prompts.answers, bench.repeat)))
+                note=side_note(side, side.prompts, bench)))
         if scenario.decode:
-            left_out = backend in peers and backend not in sides
             rate = scenario.per_second
             rows.append(make_row(
                 prefix + scenario.decode, "tokens/s" if rate else "ms/token",
@@ -153,8 +170,7 @@ def run_scenario(scenario, ours, peers, bench, progress):
                 side.decodes.per_second() if rate else side.decodes.per_token_ms("wall"),
                 better="higher" if rate else "lower",
                 ours_cpu=own.decodes.per_token_ms("cpu"), peer_cpu=side.decodes.per_token_ms("cpu"),
-                note="the peer's prompt alone takes minutes: BENCH_FULL=1 measures it"
-                if left_out else few(side.decodes.answers, bench.repeat)))
+                note=side_note(side, side.decodes, bench, scenario.one_prompt)))
     return rows, {name: side.ids() for name, side in sides.items()}
 
 

@@ -15,6 +15,10 @@ class BenchError(Exception):
     """What went wrong, in one sentence."""
 
 
+class Overtime(BenchError):
+    """No answer in the time there was for it."""
+
+
 class Worker:
     """A process that answers each line of orders with a line of JSON."""
 
@@ -31,10 +35,11 @@ class Worker:
 
     def read(self, limit_s=ANSWER_S):
         ready, _, _ = select.select([self.process.stdout], [], [], limit_s)
-        line = self.process.stdout.readline() if ready else ""
+        if not ready:
+            raise Overtime(f"{self.name} gave no answer in {limit_s} s")
+        line = self.process.stdout.readline()
         if not line:
-            state = "ended" if ready else f"gave no answer in {limit_s} s"
-            raise BenchError(f"{self.name} {state}")
+            raise BenchError(f"{self.name} ended")
         try:
             answer = json.loads(line)
         except ValueError as error:
@@ -50,6 +55,11 @@ class Worker:
         except BrokenPipeError as error:
             raise BenchError(f"{self.name} ended") from error
         return self.read(limit_s)
+
+    def kill(self):
+        """In the middle of an order."""
+        self.process.kill()
+        self.close()
 
     def close(self):
         """End by the end of orders; by force where that does not do."""
@@ -80,8 +90,8 @@ class Ours:
             self.close()
             raise
 
-    def prompt(self, sessions, ids):
-        return self.client.ask(f"prompt {sessions} " + " ".join(map(str, ids)))
+    def prompt(self, sessions, ids, limit_s=ANSWER_S):
+        return self.client.ask(f"prompt {sessions} " + " ".join(map(str, ids)), limit_s)
 
     def generate(self, count):
         answer = self.client.ask(f"generate {count}")
@@ -112,10 +122,15 @@ class Ours:
 class Peer:
     """llama.cpp in a Node process on a GGUF file."""
 
-    def __init__(self, module, gguf, backend, threads, cache, log=None):
-        self.backend = backend
-        argv, env = peer_command(module, gguf, backend, threads, cache)
-        self.worker = Worker(f"the peer ({backend})", argv, env, log)
+    def __init__(self, module, gguf, backend, threads, cache, log_path=os.devnull):
+        self.backend, self.log_path = backend, log_path
+        self.command = peer_command(module, gguf, backend, threads, cache)
+        self.open()
+
+    def open(self):
+        argv, env = self.command
+        with open(self.log_path, "a") as log:
+            self.worker = Worker(f"the peer ({self.backend})", argv, env, log)
         try:
             self.info = self.worker.ask('{"order": "info"}', START_S)
         except BaseException:
@@ -125,8 +140,14 @@ class Peer:
     def settle(self):
         """It has nothing to do between orders."""
 
-    def prompt(self, sessions, ids):
-        return self.worker.ask(json.dumps({"order": "prompt", "sessions": sessions, "ids": ids}))
+    def prompt(self, sessions, ids, limit_s=ANSWER_S):
+        order = {"order": "prompt", "sessions": sessions, "ids": ids}
+        return self.worker.ask(json.dumps(order), limit_s)
+
+    def restart(self):
+        """It still works on what nobody waits for any more."""
+        self.worker.kill()
+        self.open()
 
     def generate(self, count):
         return self.worker.ask(json.dumps({"order": "generate", "count": count}))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The bench's arithmetic and pages, on samples that nobody measured."""
+import math
 import json
 import os
 import tempfile
@@ -8,6 +9,7 @@ import unittest
 import xml.etree.ElementTree as ElementTree
 
 import measure
+import procs
 import report
 import run
 
@@ -158,7 +160,12 @@ class Scripted:
     def settle(self):
         self.asked.append(("settle",))
 
-    def prompt(self, sessions, ids):
+    def restart(self):
+        self.asked.append(("restart",))
+
+    def prompt(self, sessions, ids, limit_s=None):
+        if limit_s is not None and self.wall_us * sessions * len(ids) > limit_s * 1e6:
+            raise procs.Overtime("too long")
         self.asked.append(("prompt", sessions, len(ids)))
         return self._answer(sessions * len(ids), [7])
 
@@ -172,7 +179,8 @@ class Measuring(unittest.TestCase):
         return measure.Scenario("image", 64, prefill="prefill64", decode="decode_ctx64", **changes)
 
     def run_scenario(self, scenario, ours, peers, repeat=3, full=False, budget_s=60):
-        bench = types.SimpleNamespace(repeat=repeat, full=full, budget_s=budget_s)
+        bench = types.SimpleNamespace(repeat=repeat, budget_s=budget_s,
+                                      prompt_limit_s=None if full else 1200)
         return measure.run_scenario(scenario, ours, peers, bench, lambda text: None)
 
     def test_sides_take_turns(self):
@@ -200,14 +208,29 @@ class Measuring(unittest.TestCase):
         self.assertEqual(prefill["note"], "the peer's figure is of 2 runs")
 
     def test_what_takes_the_peer_too_long_says_so(self):
-        scenario = self.scenario(full_only=("vulkan",))
-        peer = Scripted(1.0)
+        slow = Scripted(2e7)  # 1280 s a prompt
+        rows, _ = self.run_scenario(self.scenario(), Scripted(1.0), {"vulkan": slow})
+        # Warmed up; then given up once, and ready for what comes next.
+        self.assertEqual([order[0] for order in slow.asked],
+                         ["prompt", "generate", "settle", "restart"])
+        for row in rows:
+            self.assertIsNone(row["peer"])
+            self.assertIsNotNone(row["ours"])
+            self.assertIn("more than 1200 s: BENCH_FULL=1", row["note"])
+        rows, _ = self.run_scenario(self.scenario(), Scripted(1.0), {"vulkan": Scripted(1e7)},
+                                    full=True, budget_s=math.inf)
+        self.assertEqual((rows[0]["peer"], rows[0]["note"]), (1e4, ""))
+
+    def test_one_long_prompt_serves_all_samples(self):
+        scenario = measure.Scenario("image", 64, decode="decode_ctx64", one_prompt=True)
+        peer = Scripted(1e6)  # 64 s a prompt, 3 s a sample
         rows, _ = self.run_scenario(scenario, Scripted(1.0), {"vulkan": peer})
-        self.assertEqual(peer.asked, [])
-        self.assertIsNone(rows[1]["peer"])
-        self.assertIn("BENCH_FULL=1", rows[1]["note"])
-        rows, _ = self.run_scenario(scenario, Scripted(1.0), {"vulkan": peer}, full=True)
-        self.assertEqual(rows[1]["peer"], 0.001)
+        self.assertEqual([order[0] for order in peer.asked[3:]],
+                         ["prompt", "generate", "generate", "generate"])
+        self.assertEqual(rows[0]["peer"], 1e3)
+        self.assertEqual(rows[0]["note"], "the peer's figure is of 3 runs behind one prompt")
+        rows, _ = self.run_scenario(scenario, Scripted(1.0), {})
+        self.assertEqual(rows[0]["note"], "")
 
     def test_the_peer_goes_on(self):
         scenario = measure.Scenario("image", 16, decode="decode_ctx16")

@@ -39,6 +39,7 @@ class Bench:
         self.repeat = options.repeat
         self.full = options.full
         self.budget_s = math.inf if options.full else options.budget
+        self.prompt_limit_s = None if options.full else options.prompt_limit
         self.module = options.peer and os.path.join(
             options.peer, "node_modules/node-llama-cpp/dist/index.js")
         # The CPU backend's threads wait for one another by spinning. Where cores are
@@ -93,12 +94,11 @@ class Bench:
         return Ours(self.build, self.image(name), self.scratch, self.cache, self.device)
 
     def open_peer(self, name, backend):
-        with open(os.path.join(self.folder, "peer.log"), "a") as log:
-            try:
-                return Peer(self.module, self.gguf(name), backend, self.threads[backend],
-                            self.cache, log)
-            except BenchError as error:
-                raise BenchError(f"{error} (BENCH_NO_PEER=1 measures ours alone)") from error
+        try:
+            return Peer(self.module, self.gguf(name), backend, self.threads[backend], self.cache,
+                        os.path.join(self.folder, "peer.log"))
+        except BenchError as error:
+            raise BenchError(f"{error} (BENCH_NO_PEER=1 measures ours alone)") from error
 
 
 def parse(arguments):
@@ -110,8 +110,9 @@ def parse(arguments):
     parser.add_argument("--repeat", type=int, default=5, help="samples a row, default 5")
     parser.add_argument("--budget", type=float, default=60,
                         help="seconds for one side's samples of a row; at least one is taken")
-    parser.add_argument("--full", action="store_true",
-                        help="also what takes the peer very long (over an hour)")
+    parser.add_argument("--prompt-limit", type=float, default=1200,
+                        help="seconds for one prompt; what takes longer is left out")
+    parser.add_argument("--full", action="store_true", help="no limits on time")
     parser.add_argument("--device", help="Vulkan device of m4d, default its choice")
     parser.add_argument("--publish", action="store_true",
                         help="write the last result into README.md and docs/bench, measure nothing")

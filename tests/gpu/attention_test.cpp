@@ -214,6 +214,24 @@ TEST_CASE("attention: wide heads") {
     }
 }
 
+TEST_CASE("attention: slices of a context, whole pages each") {
+    M4_NEEDS_DEVICE();
+    // Of two sequences, so that each meets the border of a page: 15 positions, 16,
+    // 17, then 31 and on. Slices outnumber the pages, or do not divide them.
+    const std::vector<std::uint32_t> steps = {30, 2, 2, 1, 27, 2, 2, 6, 2};
+    for (const KvType kv_type : {KvType::f32, KvType::f16, KvType::q8}) {
+        for (const std::uint32_t slices : {3U, 16U}) {
+            for (Setup setup : {Setup{}, Setup{.storage = true}, Setup{.gpu_tuning = true}}) {
+                setup.kv_type = kv_type;
+                setup.slices = slices;
+                check_attention(setup, {4, 2, 8}, steps);
+                check_attention(setup, {2, 1, 7}, steps);
+                check_attention(setup, {2, 2, 64}, steps);
+            }
+        }
+    }
+}
+
 TEST_CASE("attention: an F16 cache and numbers that are small for halves") {
     M4_NEEDS_DEVICE();
     for (Setup setup : all_setups()) {

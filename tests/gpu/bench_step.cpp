@@ -2,6 +2,8 @@
 // Times steps of the engine:
 // bench_step [image folder [rows past repeats] [KV cache: f16, q8, f32]].
 // Without an image, a random model of 15 M parameters; without a shape, several.
+// Rows are a prompt's; as in "8x", so many sequences' that decode a token each.
+// A given shape is profiled, too: least times of its kernels.
 // CPU time counts all threads: on a CPU driver it is the steadier figure, and
 // its least on a busy machine.
 #include <sys/resource.h>
@@ -10,6 +12,9 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -38,27 +43,67 @@ double wall_us() {
         .count();
 }
 
-/// `rows` tokens at length `past`, over and over.
-void time_steps(Engine& engine, std::uint32_t past, std::uint32_t rows, int repeats) {
-    const auto sequence = engine.create_sequence(past + rows);
-    if (sequence == nullptr) {
-        std::printf("past %4u rows %3u: no room in the KV pool\n", past, rows);
+/// Steps of one shape: `rows` tokens of one sequence, or one of each of so many.
+struct Shape {
+    std::uint32_t rows = 0;
+    std::uint32_t past = 0;
+    bool batch = false;
+};
+
+class Steps {
+   public:
+    Steps(Engine& engine, const Shape& shape)
+        : engine_(engine), shape_(shape), tokens_(engine.max_step_rows(), 1) {
+        const std::uint32_t each = shape.batch ? 1 : shape.rows;
+        for (std::uint32_t i = 0; i < (shape.batch ? shape.rows : 1); ++i) {
+            auto sequence = engine.create_sequence(shape.past + each);
+            if (sequence == nullptr) {
+                return;
+            }
+            while (sequence->length() < shape.past) {
+                const std::uint32_t count =
+                    std::min(shape.past - sequence->length(), engine.max_step_rows());
+                const Chunk chunk{sequence.get(), std::span(tokens_).first(count), Logits::none};
+                engine.step({&chunk, 1});
+            }
+            chunks_.push_back({sequence.get(), std::span(tokens_).first(each),
+                               shape.batch ? Logits::greedy : Logits::last});
+            sequences_.push_back(std::move(sequence));
+        }
+        ready_ = true;
+    }
+
+    [[nodiscard]] bool ready() const { return ready_; }
+
+    std::span<const Chunk> again() {
+        for (const auto& sequence : sequences_) {
+            sequence->rewind(shape_.past);
+        }
+        return chunks_;
+    }
+
+   private:
+    Engine& engine_;
+    Shape shape_;
+    std::vector<std::uint32_t> tokens_;
+    std::vector<std::unique_ptr<m4::engine::Sequence>> sequences_;
+    std::vector<Chunk> chunks_;
+    bool ready_ = false;
+};
+
+void time_steps(Engine& engine, const Shape& shape, int repeats) {
+    Steps steps(engine, shape);
+    if (!steps.ready()) {
+        std::printf("past %4u rows %3u: no room in the KV pool\n", shape.past, shape.rows);
         return;
     }
-    std::vector<std::uint32_t> tokens(engine.max_step_rows(), 1);
-    while (sequence->length() < past) {
-        const std::uint32_t count = std::min(past - sequence->length(), engine.max_step_rows());
-        const Chunk chunk{sequence.get(), std::span(tokens).first(count), Logits::none};
-        engine.step({&chunk, 1});
-    }
-    const Chunk chunk{sequence.get(), std::span(tokens).first(rows), Logits::last};
     std::vector<double> walls;
     std::vector<double> cpus;
     for (int i = -2; i < repeats; ++i) {
-        sequence->rewind(past);
+        const auto chunks = steps.again();
         const double wall_before = wall_us();
         const double cpu_before = cpu_us();
-        engine.step({&chunk, 1});
+        engine.step(chunks);
         if (i >= 0) {
             walls.push_back(wall_us() - wall_before);
             cpus.push_back(cpu_us() - cpu_before);
@@ -69,7 +114,22 @@ void time_steps(Engine& engine, std::uint32_t past, std::uint32_t rows, int repe
     std::printf(
         "past %4u rows %3u: wall median %8.0f us, least %8.0f us; CPU median %8.0f us, "
         "least %8.0f us\n",
-        past, rows, walls[walls.size() / 2], walls[0], cpus[cpus.size() / 2], cpus[0]);
+        shape.past, shape.rows, walls[walls.size() / 2], walls[0], cpus[cpus.size() / 2], cpus[0]);
+}
+
+void print_profile(Engine& engine, const Shape& shape) {
+    Steps steps(engine, shape);
+    std::map<std::string, m4::engine::KernelTime> least;
+    for (int i = 0; steps.ready() && i < 10; ++i) {
+        for (const auto& kernel : engine.profile(steps.again()).kernels) {
+            auto& known =
+                least.try_emplace(kernel.name + ": " + kernel.operators, kernel).first->second;
+            known.us = std::min(known.us, kernel.us);
+        }
+    }
+    for (const auto& [name, kernel] : least) {
+        std::printf("%9.0f us, %3u dispatches, %s\n", kernel.us, kernel.dispatches, name.c_str());
+    }
 }
 
 }  // namespace
@@ -115,13 +175,15 @@ int main(int argc, char** argv) {
         const auto number = [&](int i) {
             return static_cast<std::uint32_t>(std::strtoul(argv[i], nullptr, 10));
         };
-        time_steps(engine, number(3), number(2), static_cast<int>(number(4)));
+        const Shape shape{number(2), number(3), std::string_view(argv[2]).ends_with('x')};
+        time_steps(engine, shape, static_cast<int>(number(4)));
+        print_profile(engine, shape);
         return 0;
     }
     for (const std::uint32_t rows : {1U, 4U, 8U, 64U}) {
         for (const std::uint32_t past : {16U, 512U, 2048U}) {
             if (past + rows <= engine.context_length()) {
-                time_steps(engine, past, rows, rows > 8 ? 5 : 20);
+                time_steps(engine, {rows, past, false}, rows > 8 ? 5 : 20);
             }
         }
     }

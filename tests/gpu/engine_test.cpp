@@ -146,10 +146,15 @@ TEST_CASE("engine: groups of operators as one kernel compute what the operators 
         const char* name;
         TinyDims dims;
         std::size_t fewer;  ///< kernels than operators, in each layer and at the end
+        KvType kv_type = KvType::f32;
+        double tolerance = 1e-4;
     };
-    // Of a layer's 17 operators, groups of 6, 2, 5 and 2 become one each; of
-    // the last two, one.
-    constexpr std::size_t kAll = 2 * (5 + 1 + 4 + 1) + 1;
+    // Of a layer's 17 operators, groups of 7, 2, 5 and 2 become one each; of
+    // the last two, one. Where keys and values are stored apart, 6 of the 7.
+    constexpr std::size_t kAll = 2 * (6 + 1 + 4 + 1) + 1;
+    constexpr std::size_t kStoredApart = 2 * (5 + 1 + 4 + 1) + 1;
+    // F16 keeps what it is given, save where the two round differently.
+    constexpr double kF16 = 2e-3;
     constexpr std::size_t kNoProjection = 2 * (1 + 4 + 1) + 1;
     const std::vector<Case> cases = {
         {"f32", {}, kAll},
@@ -159,12 +164,46 @@ TEST_CASE("engine: groups of operators as one kernel compute what the operators 
         {"part of a head turns", {.rotated = 8}, kAll},
         {"biases are not of the group", {.query_bias = true}, kNoProjection},
         {"heads in no whole vec4s", {.head_dim = 18, .rotated = 16}, kNoProjection},
+        {"f16 cache", {}, kAll, KvType::f16, kF16},
+        {"f16 cache, one KV head, one row of 16",
+         {.heads = 4, .kv_heads = 1, .head_dim = 16, .stored = M4_DTYPE_Q4},
+         kAll,
+         KvType::f16,
+         kF16},
+        {"f16 cache, heads of half units",
+         {.head_dim = 20, .rotated = 12},
+         kStoredApart,
+         KvType::f16,
+         kF16},
+        {"f16 cache, part of a head turns",
+         {.rotated = 8, .stored = M4_DTYPE_F16},
+         kAll,
+         KvType::f16,
+         kF16},
+        {"q8 cache", {}, kStoredApart, KvType::q8, kQ8Tolerance},
     };
+    Options options = test_options();
+    SUBCASE("texel") {}
+    SUBCASE("storage") {
+        options.force_storage = true;
+    }
+    SUBCASE("no subgroups") {
+        options.subgroups = false;
+    }
+    SUBCASE("addresses") {
+        options.addresses = true;
+    }
+    const bool all = !options.force_storage && options.subgroups && !options.addresses;
     for (const Case& c : cases) {
         CAPTURE(c.name);
-        Options apart = test_options();
+        if (!all && (c.kv_type != KvType::f16 || c.fewer != kAll)) {
+            continue;
+        }
+        Options together = options;
+        together.kv_type = c.kv_type;
+        Options apart = together;
         apart.fuse = false;
-        Fixture fused{c.dims};
+        Fixture fused{c.dims, together};
         Fixture plain{c.dims, apart};
         fused.warm_up();
         plain.warm_up();
@@ -172,9 +211,38 @@ TEST_CASE("engine: groups of operators as one kernel compute what the operators 
         const Tokens tokens = fused.random_tokens(45);
         for (const std::size_t chunk : {1U, 3U, 32U}) {
             CAPTURE(chunk);
-            CHECK(largest_difference(fused.run(tokens, chunk), plain.run(tokens, chunk)) < 1e-4);
+            CHECK(largest_difference(fused.run(tokens, chunk), plain.run(tokens, chunk)) <
+                  c.tolerance);
         }
     }
+}
+
+TEST_CASE("engine: attention over slices of a context computes the same") {
+    M4_NEEDS_DEVICE();
+    for (const KvType kv_type : {KvType::f32, KvType::f16, KvType::q8}) {
+        Options sliced = test_options(kv_type);
+        sliced.attention_slices = 3;
+        Fixture whole{{}, test_options(kv_type)};
+        Fixture fixture{{}, sliced};
+        whole.warm_up();
+        fixture.warm_up();
+        const Tokens tokens = fixture.random_tokens(45);
+        const auto sequence = fixture.engine().create_sequence(64);
+        const Chunk chunk{sequence.get(), std::span(tokens).first(1), Logits::last};
+        for (const engine::KernelTime& kernel : fixture.engine().profile({&chunk, 1}).kernels) {
+            if (kernel.name == "attention") {  // and what merges, in each layer
+                CHECK(kernel.dispatches == 2 * fixture.model().dims.layers);
+            }
+        }
+        for (const std::size_t rows : {1U, 3U, 32U}) {
+            CAPTURE(rows);
+            CHECK(largest_difference(fixture.run(tokens, rows), whole.run(tokens, rows)) < 1e-4);
+        }
+    }
+    Options many = test_options();
+    many.attention_slices = 65;
+    CHECK_THROWS_WITH_AS(Fixture({}, many), "attention_slices must be at most 64, not 65",
+                         engine::DeviceError);
 }
 
 TEST_CASE("engine: how work is cut up is measured once, and kept") {

@@ -143,8 +143,9 @@ Matrix as_stored(Matrix matrix, m4_dtype dtype) {
 
 std::string Setup::name() const {
     return std::string(storage ? "storage" : "texel") + (gpu_tuning ? ", gpu tuning" : "") +
-           (address ? ", address" : "") + ", " + std::string(engine::name_of(kv_type)) + " kv" +
-           (staging ? ", staging" : "");
+           (address ? ", address" : "") +
+           (slices != 0 ? ", " + std::to_string(slices) + " slices" : "") + ", " +
+           std::string(engine::name_of(kv_type)) + " kv" + (staging ? ", staging" : "");
 }
 
 std::vector<Setup> all_setups() {
@@ -228,14 +229,17 @@ void OpBench::Impl::build() {
     kv = engine::kv_shape(program, kv_dtype);
     const auto step_words = ops::StepWords::for_rows(max_rows, kTablePages);
     layout = engine::lay_out_values(program, step_words, max_rows);
+    ops::Tuning tuning = setup.gpu_tuning ? ops::Tuning{} : ops::Tuning::for_device(device);
+    tuning.linear_address = setup.address;
+    tuning.attention_slices = setup.slices == 0 ? tuning.attention_slices : setup.slices;
+    engine::add_scratch(layout, program, tuning.attention_slices, max_rows, 1U << 20);
     memory.emplace(device, shared().pipelines,
                    ops::StepMemory::Sizes{layout.size_bytes, kKvBytes, max_rows}, step_words,
                    setup.storage);
-    ops::Tuning tuning = setup.gpu_tuning ? ops::Tuning{} : ops::Tuning::for_device(device);
-    tuning.linear_address = setup.address;
     context.emplace(ops::Context{shared().pipelines, device.limits(), tuning, step_words, kv_dtype,
                                  memory->values_texel(), memory->kv_texel(), kPagePositions,
-                                 kPages * kPagePositions});
+                                 kPages * kPagePositions, layout.scratch_unit,
+                                 layout.scratch_units});
     plan.emplace(device, *context, program, tensors, *weights, layout, kv);
 }
 
@@ -281,6 +285,8 @@ void OpBench::Impl::transfer(bool upload) {
 /// Past each value's rows of this step the arena is as it was: NaN.
 void OpBench::Impl::check_outside() const {
     std::vector<bool> inside(arena.size(), false);
+    std::fill_n(inside.begin() + static_cast<std::ptrdiff_t>(layout.scratch_unit) * 4,
+                std::size_t{layout.scratch_units} * 4, true);
     for (std::size_t i = 0; i < program.values.size(); ++i) {
         const ops::ValuePlace& place = layout.places[i];
         if (program.values[i].dtype == M4_DTYPE_F32) {
@@ -426,7 +432,7 @@ void OpBench::run(const ops::StepShape& shape) {
     commands.begin(hpp::CommandBufferBeginInfo{});
     commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, shared().pipelines.layout(), 0,
                                 impl_->memory->set(), {});
-    engine::record_barrier(commands);
+    ops::record_barrier(commands);
     impl_->plan->record(commands, impl_->shape);
     commands.end();
     shared().device.run(commands);
@@ -448,7 +454,7 @@ std::vector<std::uint32_t> OpBench::argmax(const Matrix& rows) {
     commands.begin(hpp::CommandBufferBeginInfo{});
     commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, shared().pipelines.layout(), 0,
                                 impl_->memory->set(), {});
-    engine::record_barrier(commands);
+    ops::record_barrier(commands);
     ops::record(commands, shared().pipelines.layout(), {&dispatch, 1});
     commands.pipelineBarrier(hpp::PipelineStageFlagBits::eComputeShader,
                              hpp::PipelineStageFlagBits::eHost, {},

@@ -37,6 +37,7 @@ struct Setup {
     bool gpu_tuning = false;  ///< workgroups as on a GPU, else as on this device
     bool address = false;     ///< weights of linear by device address
     engine::KvType kv_type = engine::KvType::f32;
+    std::uint32_t slices = 0;        ///< of attention; 0: as tuned
     bool staging = false;            ///< weights copied instead of imported
     std::uint64_t window_bytes = 0;  ///< of weights; 0: as the device allows
     std::uint64_t slice_bytes = 0;   ///< that a kernel binds of them; likewise

@@ -529,6 +529,12 @@ TEST_CASE("fusions") {
              d.op(9).inputs[0].index = d.op(2).outputs[0];
          },
          "the group computes a value on the way that is used elsewhere, too"},
+        {"a stored value is used elsewhere",
+         [](Draft& d) {
+             // the second layer stores the keys of the first
+             d.op(24).inputs[1].index = d.op(6).outputs[0];
+         },
+         "fusion 0: the group computes a value on the way that is used elsewhere, too"},
         {"two ways to turn", [](Draft& d) { d.set(6, AttrId::fine_rows, 8); },
          "fusion 0: the group turns its values in different ways"},
         {"residual of itself",
