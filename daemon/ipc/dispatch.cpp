@@ -101,6 +101,7 @@ Command to_command(const wire::DetokenizeRequest& detokenize, UniqueFd& fd, cons
 sched::MediaInput input_of(const wire::Media& media) {
     sched::MediaInput input;
     input.is_text = media.kind() == wire::MediaKind::text;
+    input.is_tokens = media.kind() == wire::MediaKind::tokens_u32;
     input.bytes = media.bytes();
     media::Descriptor& descriptor = input.descriptor;
     descriptor.kind = static_cast<media::Kind>(media.kind());

@@ -29,7 +29,7 @@ Modality modality_of(const Part& part) {
 }
 
 Modality modality_of(const MediaInput& input) {
-    if (input.is_text) {
+    if (input.is_text || input.is_tokens) {
         return Modality::text;
     }
     switch (input.descriptor.kind) {
@@ -76,6 +76,9 @@ const char* output_text(EncodeOutput output) {
 /// Features fit where their rows are whole items of the part's.
 bool suits(const Part& part, const MediaInput& input) {
     const Modality wanted = modality_of(input);
+    if (input.is_tokens) {
+        return part.kind == PartKind::encoder && part.vocabulary != 0;
+    }
     if (wanted != Modality::features) {
         return modality_of(part) == wanted;
     }
@@ -98,8 +101,10 @@ InputKey key_of(std::uint32_t part, EncodeOutput output, const MediaInput& input
     std::memcpy(&rate, &d.rate_hz, sizeof rate);
     for (const std::uint64_t field :
          {std::uint64_t{part}, static_cast<std::uint64_t>(output),
-          static_cast<std::uint64_t>(input.is_text), static_cast<std::uint64_t>(d.kind), d.offset,
-          std::uint64_t{d.width}, std::uint64_t{d.height}, std::uint64_t{d.stride}, d.chroma_offset,
+          static_cast<std::uint64_t>(input.is_text) +
+              2 * static_cast<std::uint64_t>(input.is_tokens),
+          static_cast<std::uint64_t>(d.kind), d.offset, std::uint64_t{d.width},
+          std::uint64_t{d.height}, std::uint64_t{d.stride}, d.chroma_offset,
           std::uint64_t{d.channels}, d.samples, std::uint64_t{rate}, std::uint64_t{data.size()}}) {
         hash_field(hash, field);
     }
@@ -211,7 +216,8 @@ void Parts::check_output(std::uint32_t part, const EncodeInputs& inputs) const {
                       "part '" + encoder.name + "' gives no " + output_text(inputs.output));
     }
     for (const MediaInput& input : inputs.inputs) {
-        const bool fits = input.is_text ? encoder.vocabulary != 0 : encoder.vocabulary == 0;
+        const bool fits = modality_of(input) == Modality::text ? encoder.vocabulary != 0
+                                                               : encoder.vocabulary == 0;
         if (!fits) {
             throw Refusal(M4_E_INVALID, "part '" + encoder.name + "' takes " +
                                             (encoder.vocabulary != 0
@@ -264,6 +270,30 @@ void Parts::prepare_text(std::uint32_t part, std::string_view text, Encode& enco
     encode.items.push_back(1);
 }
 
+/// As the published models have it, the largest id (which is EOS) stands for all.
+void Parts::prepare_tokens(std::uint32_t part, std::span<const std::byte> bytes,
+                           Encode& encode) const {
+    const Part& encoder = all()[part];
+    const std::size_t count = bytes.size() / sizeof(std::uint32_t);
+    if (count == 0 || bytes.size() % sizeof(std::uint32_t) != 0 || count > encoder.context_length) {
+        throw Refusal(M4_E_INVALID, std::to_string(bytes.size()) + " bytes are not 1 to " +
+                                        std::to_string(encoder.context_length) + " tokens");
+    }
+    std::vector<std::uint32_t> ids(count);
+    std::memcpy(ids.data(), bytes.data(), bytes.size());
+    const auto largest = std::ranges::max_element(ids);
+    if (*largest >= encoder.vocabulary) {
+        throw Refusal(M4_E_INVALID, "token " + std::to_string(*largest) +
+                                        " is not in the vocabulary of " +
+                                        std::to_string(encoder.vocabulary));
+    }
+    encode.picked.push_back(static_cast<std::uint32_t>(largest - ids.begin()));
+    const auto* recipe = std::get_if<firmware::TextRecipe>(&encoder.recipe);
+    ids.resize(encoder.context_length, recipe == nullptr ? 0 : recipe->pad_id);
+    encode.tokens.insert(encode.tokens.end(), ids.begin(), ids.end());
+    encode.items.push_back(1);
+}
+
 Encode Parts::prepare(const EncodeInputs& inputs, std::span<const std::byte> data, ClientId client,
                       std::shared_ptr<EmbeddingCache> cache) const {
     if (inputs.inputs.empty()) {
@@ -292,6 +322,8 @@ Encode Parts::prepare(const EncodeInputs& inputs, std::span<const std::byte> dat
                 prepare_text(part,
                              {reinterpret_cast<const char*>(cut.data.data()), cut.data.size()},
                              encode);
+            } else if (cut.input.is_tokens) {
+                prepare_tokens(part, cut.data, encode);
             } else {
                 const media::Prepared made =
                     media::prepare(encoder.recipe, firmware::port_shape(encoder, Role::features),

@@ -27,7 +27,8 @@ enum class Modality : std::uint8_t { none, image, audio, motion, text, features 
 struct MediaInput {
     media::Descriptor descriptor;  ///< not of a text
     std::uint64_t bytes = 0;       ///< from the descriptor's offset on
-    bool is_text = false;
+    bool is_text = false;          ///< UTF-8
+    bool is_tokens = false;        ///< u32, little-endian
 };
 
 /// What an app asks to be encoded, before anything was checked against the image.
@@ -72,6 +73,8 @@ class Parts {
     void check_output(std::uint32_t part, const EncodeInputs& inputs) const;
     [[nodiscard]] Encode::Target target(std::uint32_t part, SessionId session) const;
     void prepare_text(std::uint32_t part, std::string_view text, Encode& encode) const;
+    void prepare_tokens(std::uint32_t part, std::span<const std::byte> bytes,
+                        Encode& encode) const;
 
     const firmware::Package* package_;
     Tokenizers tokenizers_;

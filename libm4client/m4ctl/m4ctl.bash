@@ -4,11 +4,12 @@
 _m4ctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local global='--socket --timeout --json --help'
+	local media='--image --audio --imu'
 	local command='' action='' word i
 	COMPREPLY=()
 
 	case $prev in
-	--socket)
+	--socket | --image | --audio | --imu | --query-image | --query-audio | --query-imu)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -16,7 +17,7 @@ _m4ctl() {
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return
 		;;
-	--timeout | --name | --raise | --max-tokens | --seed | --temperature | --top-k | --top-p | --stop | --ids | --top | --context | --tokens | --prefill)
+	--timeout | --name | --raise | --max-tokens | --seed | --temperature | --top-k | --top-p | --stop | --ids | --top | --context | --tokens | --prefill | --text | --query-text | --label | --part)
 		return
 		;;
 	esac
@@ -26,6 +27,7 @@ _m4ctl() {
 		word=${COMP_WORDS[i]}
 		case $word in
 		--socket | --timeout | --name | --store | --sysfs | --context | --tokens | --prefill) ((i++)) ;;
+		--image | --audio | --imu | --text | --label | --part | --query-*) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -39,9 +41,12 @@ _m4ctl() {
 
 	local words
 	case $command in
-	'') words="status ps run score tokenize detokenize firmware doctor bench $global --version" ;;
-	run) words="--greedy --max-tokens --seed --temperature --top-k --top-p --stop --ignore-eos --stats $global" ;;
+	'') words="status ps parts run score embed classify similar tokenize detokenize firmware doctor bench $global --version" ;;
+	run) words="--greedy --max-tokens --seed --temperature --top-k --top-p --stop --ignore-eos --stats $media $global" ;;
 	score) words="--ids --top $global" ;;
+	embed) words="$media --text --part --hidden $global" ;;
+	classify) words="$media --text --part --label --top $global" ;;
+	similar) words="$media --text --query-image --query-audio --query-imu --query-text $global" ;;
 	doctor) words="--warm $global" ;;
 	bench) words="--context --tokens --prefill $global" ;;
 	tokenize) words="--no-special $global" ;;

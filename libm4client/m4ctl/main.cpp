@@ -57,6 +57,7 @@ int run(int argc, char** argv) {
     add_firmware(app, global, action);
     add_doctor(app, global, action);
     add_bench(app, global, action);
+    add_senses(app, global, action);
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& success) {

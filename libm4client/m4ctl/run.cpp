@@ -4,6 +4,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include <optional>
 
 #include "commands.hpp"
+#include "media_args.hpp"
 #include "print.hpp"
 
 namespace m4ctl {
@@ -29,6 +31,7 @@ struct RunOptions {
     uint32_t top_k = 0;
     float top_p = 0.95F;
     std::vector<std::string> stop;
+    std::vector<MediaArg> media;
 };
 
 /// From here to the end of the scope Ctrl-C is a readable descriptor.
@@ -187,12 +190,98 @@ void print_stats(const Client& client, const Outcome& outcome) {
     }
 }
 
+/// A piece of a prompt: a text, or where an input of another sense stands.
+struct PromptPiece {
+    std::string text;
+    std::optional<Sense> sense;
+};
+
+/// Markers `<image>`, `<audio>` and `<imu>` of the senses that are given.
+std::vector<PromptPiece> cut_prompt(std::string_view prompt, const std::vector<MediaArg>& media) {
+    std::vector<PromptPiece> pieces;
+    while (!prompt.empty()) {
+        std::size_t at = std::string_view::npos;
+        std::string marker;
+        Sense sense{};
+        for (const MediaArg& arg : media) {
+            const std::string one = std::string("<") + name_of(arg.sense) + ">";
+            if (const std::size_t found = prompt.find(one); found < at) {
+                at = found;
+                marker = one;
+                sense = arg.sense;
+            }
+        }
+        const std::string_view text = prompt.substr(0, at);
+        if (!text.empty()) {
+            pieces.push_back({std::string(text), std::nullopt});
+        }
+        if (at == std::string_view::npos) {
+            break;
+        }
+        pieces.push_back({{}, sense});
+        prompt.remove_prefix(at + marker.size());
+    }
+    return pieces;
+}
+
+/// The prompt with its media, each where the next marker of its sense stands; those
+/// without a marker before all text.
+void append_prompt(const Client& client, const Session& session, const std::string& prompt,
+                   const std::vector<MediaArg>& media) {
+    std::vector<PromptPiece> pieces = cut_prompt(prompt, media);
+    std::vector<LoadedMedia> loaded;
+    std::vector<bool> used(media.size());
+    for (const MediaArg& arg : media) {
+        loaded.emplace_back(arg);
+    }
+    const auto append_media = [&](std::size_t index) {
+        const auto view = loaded[index].view();
+        check(m4_session_append_media(session.get(), &view, nullptr), client.get());
+        used[index] = true;
+    };
+    // BOS comes first, whatever follows.
+    check(m4_session_append_text(session.get(), "", 0, M4_ADD_SPECIAL), client.get());
+    const auto marked = [&](Sense sense) {
+        return static_cast<std::size_t>(
+            std::count_if(pieces.begin(), pieces.end(),
+                          [&](const PromptPiece& piece) { return piece.sense == sense; }));
+    };
+    for (std::size_t i = 0; i < media.size(); ++i) {
+        const auto before = static_cast<std::size_t>(
+            std::count_if(media.begin(), media.begin() + static_cast<std::ptrdiff_t>(i),
+                          [&](const MediaArg& arg) { return arg.sense == media[i].sense; }));
+        if (before >= marked(media[i].sense)) {
+            append_media(i);
+        }
+    }
+    for (const PromptPiece& piece : pieces) {
+        if (!piece.sense) {
+            check(m4_session_append_text(session.get(), piece.text.data(), piece.text.size(), 0),
+                  client.get());
+            continue;
+        }
+        std::size_t next = 0;
+        while (next < media.size() && (used[next] || media[next].sense != *piece.sense)) {
+            ++next;
+        }
+        if (next == media.size()) {
+            throw Failure(kExitUsage, std::string("the prompt has more <") + name_of(*piece.sense) +
+                                          "> than files are given");
+        }
+        append_media(next);
+    }
+}
+
 int run(const Global& global, const RunOptions& options) {
     const std::string prompt = text_or_stdin(options.prompt, options.prompt_given, "a prompt");
     const Client client = connect(global);
     const Session session = create_session(client);
-    check(m4_session_append_text(session.get(), prompt.data(), prompt.size(), M4_ADD_SPECIAL),
-          client.get());
+    if (options.media.empty()) {
+        check(m4_session_append_text(session.get(), prompt.data(), prompt.size(), M4_ADD_SPECIAL),
+              client.get());
+    } else {
+        append_prompt(client, session, prompt, options.media);
+    }
 
     std::vector<const char*> stop;
     for (const std::string& text : options.stop) {
@@ -260,6 +349,7 @@ void add_run(CLI::App& app, const Global& global, Action& action) {
         ->expected(1)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->allow_extra_args(false);
+    add_media_options(*command, options->media, false);
     command->add_flag("--ignore-eos", options->ignore_eos, "Go on past the end token");
     command->add_flag("--stats", options->stats, "Token counts and times on stderr");
     command->callback([&global, &action, options, prompt] {

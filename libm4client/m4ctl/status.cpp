@@ -36,6 +36,9 @@ nlohmann::json to_json(const Status& s) {
         {"requests_active", s.requests_active},
         {"requests_queued", s.requests_queued},
         {"cold", s.cold},
+        {"senses_bytes", s.senses_bytes},
+        {"inputs_encoded", s.inputs_encoded},
+        {"inputs_reused", s.inputs_reused},
     };
 }
 
@@ -64,6 +67,9 @@ void print(const Status& s) {
         {"KV cache", kv},
         {"tokens", std::to_string(s.tokens_prompt) + " prompt, " +
                        std::to_string(s.tokens_generated) + " generated"},
+        {"senses", std::to_string(s.inputs_encoded) + " inputs encoded, " +
+                       std::to_string(s.inputs_reused) + " known already; " +
+                       size_text(s.senses_bytes) + " held"},
         {"clients", std::to_string(s.clients) + ", sessions " + std::to_string(s.sessions)},
         {"requests", std::to_string(s.requests_active) + " active, " +
                          std::to_string(s.requests_queued) + " queued"},

@@ -21,6 +21,7 @@ enum class Kind : std::uint8_t {
     pcm_f32 = 6,
     motion_f32 = 7,
     features_f32 = 8,
+    tokens_u32 = 10,
 };
 
 /// What may be decoded; the daemon takes no larger images.
@@ -55,7 +56,8 @@ enum class Floats : std::uint8_t { features, motion };
 
 /// `FILE.safetensors#NAME[i]`: a tensor, or what is at i of its first dimension. F32 and
 /// F16: rows of the last dimension, as features or as motion at the recipe's rate. U8,
-/// h x w, or with 1 or 3 channels before or behind these: gray8 or rgb8.
+/// h x w, or with 1 or 3 channels before or behind these: gray8 or rgb8. I32 and I64, of
+/// one dimension: tokens.
 [[nodiscard]] Media load_tensor(const std::string& reference, Floats floats = Floats::features);
 
 /// Whether an argument names a tensor: ".safetensors#" is in it.

@@ -99,6 +99,32 @@ Media pixels(const SourceTensor& tensor, const Shape& shape, std::uint64_t first
     return media;
 }
 
+template <typename Id>
+Media tokens(const SourceTensor& tensor, const Shape& shape, std::uint64_t first) {
+    const std::string place = tensor.place();
+    if (shape.size() != 1) {
+        throw Error(place, firmware::shape_text(shape) + " is no list of tokens");
+    }
+    const std::uint64_t whole = tensor.bytes.size() / sizeof(Id);
+    if (first > whole || shape[0] > whole - first) {
+        throw Error(place, "has fewer bytes than its shape says");
+    }
+    Media media;
+    media.kind = Kind::tokens_u32;
+    media.bytes.resize(shape[0] * sizeof(std::uint32_t));
+    for (std::uint64_t i = 0; i < shape[0]; ++i) {
+        Id id = 0;
+        std::memcpy(&id, tensor.bytes.data() + (first + i) * sizeof(Id), sizeof id);
+        if (id < 0 || static_cast<std::uint64_t>(id) > UINT32_MAX) {
+            throw Error(place,
+                        "token " + std::to_string(i) + ", " + std::to_string(id) + ", is no id");
+        }
+        const auto token = static_cast<std::uint32_t>(id);
+        std::memcpy(media.bytes.data() + i * sizeof token, &token, sizeof token);
+    }
+    return media;
+}
+
 }  // namespace
 
 bool names_tensor(const std::string& reference) {
@@ -129,9 +155,15 @@ Media load_tensor(const std::string& text, Floats of) {
     if (tensor->type_name == "U8") {
         return pixels(*tensor, shape, first);
     }
+    if (tensor->type_name == "I64") {
+        return tokens<std::int64_t>(*tensor, shape, first);
+    }
+    if (tensor->type_name == "I32") {
+        return tokens<std::int32_t>(*tensor, shape, first);
+    }
     if (tensor->type_name != "F32" && tensor->type_name != "F16") {
         throw Error(tensor->place(),
-                    "has type " + tensor->type_name + "; inputs are F32, F16 or U8");
+                    "has type " + tensor->type_name + "; inputs are F32, F16, U8, I32 or I64");
     }
     return floats(*tensor, shape, first, of);
 }

@@ -70,7 +70,7 @@ m4_media checked(const m4_media* input) {
         throw invalid("an input is NULL");
     }
     const m4_media media = read_options(input, "m4_media");
-    if (media.kind < M4_MEDIA_GRAY8 || media.kind > M4_MEDIA_TEXT) {
+    if (media.kind < M4_MEDIA_GRAY8 || media.kind > M4_MEDIA_TOKENS_U32) {
         throw invalid("m4_media.kind " + std::to_string(media.kind) + " is none");
     }
     if (media.in_fd > 1) {

@@ -6,7 +6,9 @@
 #include <turbojpeg.h>
 #include <zlib.h>
 
+#include <array>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 
 #include "checkpoint_writer.hpp"
@@ -194,11 +196,16 @@ TEST_CASE("client media: tensors as features, motion and images") {
     }
     const std::string floats = store_values(values, Stored::f32);
     const std::string pixels = some(24);
+    std::string token_ids;
+    for (const std::int64_t id : {1, 2, 3, 49406, 5, 49407}) {
+        token_ids.append(reinterpret_cast<const char*>(&id), sizeof id);
+    }
     write_file(file, safetensors_bytes({{"a", {"F32", {2, 3, 4}, floats}},
                                         {"a[0]", {"F32", {24}, floats}},
                                         {"half", {"F16", {24}, store_values(values, Stored::f16)}},
                                         {"one", {"F32", {}, floats.substr(0, 4)}},
-                                        {"ids", {"I64", {3}, floats}},
+                                        {"ids", {"I64", {2, 3}, token_ids}},
+                                        {"no ids", {"I32", {2}, std::string(8, '\xff')}},
                                         {"brain", {"BF16", {12}, pixels}},
                                         {"gray", {"U8", {2, 3, 4}, pixels}},
                                         {"rgb", {"U8", {4, 2, 3}, pixels}},
@@ -247,8 +254,15 @@ TEST_CASE("client media: tensors as features, motion and images") {
     CHECK(contains(refused(""), "is not FILE.safetensors#NAME"));
     CHECK(contains(refused("one"), "tensor 'one': is a number, no input"));
     CHECK(contains(refused("half[3]"), "tensor 'half': is a number, no input"));
-    CHECK(contains(refused("ids"), "has type I64; inputs are F32, F16 or U8"));
-    CHECK(contains(refused("brain"), "has type BF16; inputs are F32, F16 or U8"));
+    media = load("ids[1]");
+    CHECK(media.kind == Kind::tokens_u32);
+    std::array<std::uint32_t, 3> ids{};
+    REQUIRE(media.bytes.size() == sizeof ids);
+    std::memcpy(ids.data(), media.bytes.data(), sizeof ids);
+    CHECK(ids == std::array<std::uint32_t, 3>{49406, 5, 49407});
+    CHECK(contains(refused("ids"), "[2, 3] is no list of tokens"));
+    CHECK(contains(refused("no ids"), "token 0, -1, is no id"));
+    CHECK(contains(refused("brain"), "has type BF16; inputs are F32, F16, U8, I32 or I64"));
     CHECK(contains(refused("row"), "tensor 'row': [24] is no image"));
     CHECK(client_media::names_tensor(file + "#a"));
     CHECK_FALSE(client_media::names_tensor("picture.png"));
