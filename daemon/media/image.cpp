@@ -17,7 +17,8 @@ std::uint64_t centered(std::uint64_t whole, std::uint64_t part) {
     return rest / 2 + (rest % 4 == 3 ? 1 : 0);
 }
 
-/// The short side becomes short_side, the long one what is in proportion, rounded down.
+/// The short side becomes short_side, the long one the same, or what is in proportion,
+/// rounded down.
 Cut cut_of(const firmware::ImageRecipe& recipe, std::uint32_t height, std::uint32_t width) {
     Cut cut;
     cut.height = recipe.height;
@@ -33,8 +34,9 @@ Cut cut_of(const firmware::ImageRecipe& recipe, std::uint32_t height, std::uint3
         return cut;
     }
     const std::uint64_t side = recipe.short_side;
-    cut.resized_height = height <= width ? side : side * height / width;
-    cut.resized_width = width <= height ? side : side * width / height;
+    const bool stretched = recipe.stretched;
+    cut.resized_height = height <= width || stretched ? side : side * height / width;
+    cut.resized_width = width <= height || stretched ? side : side * width / height;
     cut.top = centered(cut.resized_height, cut.height);
     cut.left = centered(cut.resized_width, cut.width);
     return cut;
@@ -47,7 +49,7 @@ Prepared prepare_image(const firmware::ImageRecipe& recipe, const Descriptor& me
     check_features(1, {recipe.channels * recipe.height, recipe.width});
     const Pixels pixels(media, file, recipe.channels);
     const Cut cut = cut_of(recipe, pixels.height(), pixels.width());
-    const auto bytes = resize(pixels, cut, recipe.channels);
+    const auto bytes = resize(pixels, cut, recipe.channels, recipe.filter);
     const std::size_t plane = std::size_t{cut.height} * cut.width;
     Prepared made;
     made.items = 1;

@@ -9,7 +9,6 @@ namespace m4::media {
 namespace {
 
 constexpr int kWeightBits = 22;
-constexpr double kSupport = 2;
 
 double cubic(double x) {
     constexpr double a = -0.5;
@@ -18,6 +17,20 @@ double cubic(double x) {
         return ((a + 2) * x - (a + 3)) * x * x + 1;
     }
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
+}
+
+double triangle(double x) {
+    return std::max(0.0, 1 - std::abs(x));
+}
+
+/// A kernel, and how far from its middle it reaches.
+struct Kernel {
+    double (*weight)(double) = nullptr;
+    double support = 0;
+};
+
+Kernel kernel_of(firmware::ResizeFilter filter) {
+    return filter == firmware::ResizeFilter::bilinear ? Kernel{triangle, 1} : Kernel{cubic, 2};
 }
 
 /// Of one resized pixel: the pixels it is made of, along one axis.
@@ -36,12 +49,13 @@ struct Axis {
 };
 
 /// Pixels [first, first + count) of `out` that are made of `in`.
-Axis make_axis(std::uint32_t in, std::uint64_t out, std::uint64_t first, std::uint32_t count) {
+Axis make_axis(const Kernel& kernel, std::uint32_t in, std::uint64_t out, std::uint64_t first,
+               std::uint32_t count) {
     Axis axis;
     axis.taps.reserve(count);
     const double scale = static_cast<double>(in) / static_cast<double>(out);
     const double width = std::max(scale, 1.0);
-    const double support = kSupport * width;
+    const double support = kernel.support * width;
     std::vector<double> weights;
     for (std::uint64_t i = first; i < first + count; ++i) {
         const double center = (static_cast<double>(i) + 0.5) * scale;
@@ -52,7 +66,8 @@ Axis make_axis(std::uint32_t in, std::uint64_t out, std::uint64_t first, std::ui
         weights.clear();
         double sum = 0;
         for (std::int64_t x = from; x < to; ++x) {
-            weights.push_back(cubic((static_cast<double>(x) - center + 0.5) * (1.0 / width)));
+            weights.push_back(
+                kernel.weight((static_cast<double>(x) - center + 0.5) * (1.0 / width)));
             sum += weights.back();
         }
         axis.taps.push_back({static_cast<std::uint32_t>(from),
@@ -77,9 +92,11 @@ std::uint8_t apply(const Axis& axis, const Taps& taps, const std::uint8_t* from,
 
 }  // namespace
 
-std::vector<std::uint8_t> resize(const Pixels& pixels, const Cut& cut, std::uint32_t channels) {
-    const Axis across = make_axis(pixels.width(), cut.resized_width, cut.left, cut.width);
-    const Axis down = make_axis(pixels.height(), cut.resized_height, cut.top, cut.height);
+std::vector<std::uint8_t> resize(const Pixels& pixels, const Cut& cut, std::uint32_t channels,
+                                 firmware::ResizeFilter filter) {
+    const Kernel kernel = kernel_of(filter);
+    const Axis across = make_axis(kernel, pixels.width(), cut.resized_width, cut.left, cut.width);
+    const Axis down = make_axis(kernel, pixels.height(), cut.resized_height, cut.top, cut.height);
     const std::size_t row_bytes = std::size_t{cut.width} * channels;
     std::vector<std::uint8_t> line(std::size_t{across.end() - across.begin()} * channels);
     std::vector<std::uint8_t> narrow((down.end() - down.begin()) * row_bytes);

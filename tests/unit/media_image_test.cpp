@@ -69,6 +69,31 @@ TEST_CASE("media: half the size is the cubic kernel twice as wide") {
     CHECK(column(3) == std::vector{0, most, 0, most});
 }
 
+TEST_CASE("media: bilinear is a triangle, stretched changes the proportions") {
+    // Over 4 columns the left one of 2 weighs 3, 3, 1, 0 of 7.
+    firmware::ImageRecipe recipe = plain_image(1, 2, 2, 2);
+    recipe.filter = firmware::ResizeFilter::bilinear;
+    recipe.stretched = true;
+    const auto column = [&](std::uint32_t lit, std::uint32_t height) {
+        std::vector<std::uint8_t> file(4 * height);
+        for (std::uint32_t row = 0; row < height; ++row) {
+            file[row * 4 + lit] = 255;
+        }
+        return gray(recipe, image_of(Kind::gray8, 4, height), bytes(file));
+    };
+    const int most = 109;  // 255 x 3 / 7
+    const int some = 36;   // 255 x 1 / 7
+    for (const std::uint32_t height : {1U, 2U, 4U, 9U}) {
+        CAPTURE(height);
+        CHECK(column(0, height) == std::vector{most, 0, most, 0});
+        CHECK(column(1, height) == std::vector{most, some, most, some});
+        CHECK(column(3, height) == std::vector{0, most, 0, most});
+    }
+    recipe.stretched = false;  // the two in the middle of four columns
+    CHECK(column(0, 2) == std::vector{0, 0, 0, 0});
+    CHECK(column(1, 2) == std::vector{255, 0, 255, 0});
+}
+
 TEST_CASE("media: the centre is cut out, halves to the even pixel") {
     std::vector<std::uint8_t> file(7 * 7);
     for (std::size_t i = 0; i < file.size(); ++i) {
