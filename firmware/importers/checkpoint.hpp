@@ -69,6 +69,10 @@ class Checkpoint {
     /// are not the size that type and shape ask for.
     void add(SourceTensor tensor);
 
+    /// What a file says of itself.
+    void set_metadata(const std::string& key, const std::string& value) { metadata_[key] = value; }
+    [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return metadata_; }
+
     [[nodiscard]] const SourceTensor* find(std::string_view name) const;
     [[nodiscard]] const std::vector<SourceTensor>& tensors() const { return tensors_; }
     [[nodiscard]] const std::string& place() const { return place_; }
@@ -77,6 +81,7 @@ class Checkpoint {
     std::string place_;
     std::vector<MappedFile> files_;
     std::vector<SourceTensor> tensors_;
+    std::map<std::string, std::string> metadata_;
     std::map<std::string, std::size_t, std::less<>> by_name_;
 };
 

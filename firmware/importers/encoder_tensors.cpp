@@ -187,7 +187,7 @@ void EncoderTensors::finish(EncoderProperties properties, Program program) {
     }
     Part part;
     part.name = std::move(properties.part_name);
-    part.kind = PartKind::encoder;
+    part.kind = properties.kind;
     part.architecture = std::move(properties.architecture);
     part.source_digest = source_digest(std::move(digest_));
     part.parameters = parameters_;

@@ -28,6 +28,7 @@ struct TextSizes {
 struct EncoderProperties {
     std::string part_name;
     std::string architecture;
+    PartKind kind = PartKind::encoder;  ///< or a projector
     /// Tensors that are left out begin with one of these.
     std::vector<std::string> ignored = {};
     TextSizes text = {};

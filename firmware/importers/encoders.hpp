@@ -54,4 +54,13 @@ void import_vit(const EncoderSource& source, const ImportOptions& options, Image
 void import_kwt(const std::filesystem::path& file, const ImportOptions& options,
                 ImageBuilder& builder);
 
+/// Whether a checkpoint is one linear layer and is called a projector: by "kind" in its
+/// metadata, else by "proj" in its tensors' or the part's name.
+[[nodiscard]] bool is_projector(const Checkpoint& checkpoint, const ImportOptions& options);
+
+/// A linear layer from a space to rows of the backbone that `builder` has already:
+/// as many rows an input as its matrix has the backbone's columns.
+void import_projector(const EncoderSource& source, const ImportOptions& options,
+                      ImageBuilder& builder);
+
 }  // namespace m4::firmware

@@ -98,6 +98,10 @@ void import_safetensors(const ImportOptions& options, ImageBuilder& builder) {
             return;
         }
     }
+    if (is_projector(*checkpoint, options)) {
+        import_projector({options.from, checkpoint}, options, builder);
+        return;
+    }
     throw Error(options.from.string(),
                 "holds no encoder that is known (LIMU-BERT, ViT, DeiT, CLIP, ImageBind, Whisper); "
                 "language models are folders or .gguf files");

@@ -24,6 +24,8 @@ struct ImportOptions {
     std::string part_name = {};
     /// Of a text encoder: its tokeniser, a file or a folder. Empty: what lies beside it.
     std::filesystem::path tokenizer = {};
+    /// Of a projector: the space it takes. Empty: as its file says, or the only one.
+    std::string space = {};
 };
 
 /// Reads a checkpoint and gives `builder` its tensors, its tokeniser section

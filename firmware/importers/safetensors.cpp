@@ -74,6 +74,18 @@ SourceTensor read_entry(const std::string& name, const Json& entry, const std::s
     return tensor;
 }
 
+/// Text by text; what else there is says nothing here.
+void read_metadata(const Json& entry, Checkpoint& checkpoint) {
+    if (!entry.is_object()) {
+        return;
+    }
+    for (const auto& [key, value] : entry.items()) {
+        if (value.is_string()) {
+            checkpoint.set_metadata(key, value.get<std::string>());
+        }
+    }
+}
+
 /// The reference library refuses holes and trailing bytes; so does this one,
 /// since a wrong offset shows as one or the other.
 void refuse_holes(std::vector<ByteRange> ranges, std::uint64_t data_bytes,
@@ -149,7 +161,9 @@ void add_safetensors(const std::filesystem::path& file, Checkpoint& checkpoint) 
     const auto data = in.take(in.remaining(), "the data");
     std::vector<ByteRange> ranges;
     for (const auto& [name, entry] : header.items()) {
-        if (name != "__metadata__") {
+        if (name == "__metadata__") {
+            read_metadata(entry, checkpoint);
+        } else {
             checkpoint.add(read_entry(name, entry, place, data, ranges));
         }
     }

@@ -15,6 +15,7 @@ struct PackOptions {
     std::filesystem::path from;
     std::vector<std::string> parts;       ///< NAME=PATH, several checkpoints; without `from`
     std::vector<std::string> tokenizers;  ///< NAME=PATH, of a part above, or a text part's name
+    std::vector<std::string> spaces;      ///< NAME=SPACE, of a projector
     std::filesystem::path out;
     std::string quantize = "auto";
     std::string name = "backbone";  ///< of the node that will serve it

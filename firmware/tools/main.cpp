@@ -48,6 +48,8 @@ void add_pack(CLI::App& app, PackOptions& options) {
     from->excludes(parts);
     command->add_option("--tokenizer", options.tokenizers,
                         "NAME=PATH: a CLIP tokeniser for the texts of part NAME; repeatable");
+    command->add_option("--space", options.spaces,
+                        "NAME=SPACE: whose embeddings projector NAME takes; repeatable");
     command->add_option("--out", options.out, "the image folder to write")->required();
     command
         ->add_option("--quantize", options.quantize,

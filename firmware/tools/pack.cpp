@@ -41,7 +41,8 @@ class Packer {
     Packer(const PackOptions& options, firmware::ImageBuilder& builder)
         : builder_(builder),
           stored_(stored_type(options.quantize)),
-          tokenizers_(by_part("--tokenizer", options.tokenizers, "NAME=PATH")) {}
+          tokenizers_(by_part("--tokenizer", options.tokenizers, "NAME=PATH")),
+          spaces_(by_part("--space", options.spaces, "NAME=SPACE")) {}
 
     /// `name`: empty where the source names its parts itself.
     void add(const std::string& name, const std::string& from) {
@@ -56,6 +57,9 @@ class Packer {
                 import.tokenizer = found->second;
             }
         }
+        if (const auto space = spaces_.find(name); space != spaces_.end()) {
+            import.space = space->second;
+        }
         const std::size_t first = builder_.next_part();
         firmware::import_model(import, builder_);
         const auto& parts = builder_.package().parts;
@@ -68,6 +72,9 @@ class Packer {
             tokenizers_.erase(name);
             tokenizers_.erase(text_part);
         }
+        if (parts.back().kind == firmware::PartKind::projector) {
+            spaces_.erase(name);
+        }
     }
 
     /// Refuses what was said for no part.
@@ -77,12 +84,17 @@ class Packer {
             throw firmware::Error("--tokenizer " + name + "=" + path,
                                   "no encoder of texts has this name");
         }
+        if (!spaces_.empty()) {
+            const auto& [name, space] = *spaces_.begin();
+            throw firmware::Error("--space " + name + "=" + space, "no projector has this name");
+        }
     }
 
    private:
     firmware::ImageBuilder& builder_;
     std::optional<m4_dtype> stored_;
     std::map<std::string, std::string> tokenizers_;
+    std::map<std::string, std::string> spaces_;
 };
 
 }  // namespace

@@ -6,15 +6,21 @@
 
 #include "engine/plan.hpp"
 #include "gpu.hpp"
-#include "importers/import.hpp"
 #include "lib/builder.hpp"
 
 namespace m4::test {
 
 Senses::Senses(const std::filesystem::path& file, const engine::Encoder::Options& options)
+    : Senses(std::vector<firmware::ImportOptions>{{.from = file}}, options) {}
+
+Senses::Senses(const std::vector<firmware::ImportOptions>& sources,
+               const engine::Encoder::Options& options)
     : mapped_([&] {
           firmware::ImageBuilder builder("senses", "test", 0);
-          firmware::import_model({.from = file, .stored = M4_DTYPE_F32}, builder);
+          for (firmware::ImportOptions source : sources) {
+              source.stored = M4_DTYPE_F32;
+              firmware::import_model(source, builder);
+          }
           builder.write(folder_ / "image", false);
           return firmware::MappedImage::open_folder(folder_ / "image");
       }()),
@@ -22,6 +28,9 @@ Senses::Senses(const std::filesystem::path& file, const engine::Encoder::Options
       pipelines_(device_, {}),
       weights_(device_, mapped_.payload(), mapped_.image().tensors(), used()) {
     for (const firmware::Part& part : mapped_.image().package().parts) {
+        if (part.kind == firmware::PartKind::backbone) {
+            continue;
+        }
         encoders_[part.name] = std::make_unique<engine::Encoder>(device_, pipelines_, weights_,
                                                                  mapped_.image(), part, options);
     }

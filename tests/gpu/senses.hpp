@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/encoder.hpp"
+#include "importers/import.hpp"
 #include "lib/image.hpp"
 #include "temp_folder.hpp"
 #include "vk/device.hpp"
@@ -51,6 +52,9 @@ class Data {
 class Senses {
    public:
     explicit Senses(const std::filesystem::path& file,
+                    const engine::Encoder::Options& options = {});
+    /// Encoders and projectors of several.
+    explicit Senses(const std::vector<firmware::ImportOptions>& sources,
                     const engine::Encoder::Options& options = {});
 
     [[nodiscard]] engine::Encoder& at(const std::string& part) { return *encoders_.at(part); }
