@@ -5,6 +5,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "values.glsl"
+#include "logit_key.glsl"
 
 layout(push_constant) uniform Push {
     uint x_offset;
@@ -24,15 +25,6 @@ layout(set = 0, binding = 2, std430) buffer StepOutput {
 
 shared uint keys[gl_WorkGroupSize.x];
 shared uint ids[gl_WorkGroupSize.x];
-
-/// Ordered as the floats are, 0 below all; by bits, as a driver may take a NaN
-/// for what it likes.
-uint key_of(float value) {
-    uint bits = floatBitsToUint(value);
-    bits = (bits & 0x7fffffffu) > 0x7f800000u ? 0xff800000u : bits;  // NaN: -inf
-    bits = bits == 0x80000000u ? 0u : bits;                          // -0: 0
-    return (bits & 0x80000000u) != 0u ? ~bits : bits | 0x80000000u;
-}
 
 void main() {
     const uint lane = gl_LocalInvocationID.x;

@@ -15,6 +15,7 @@ using firmware::OpCode;
 /// Kernels of the engine's own: codes that no operator of a program has.
 inline constexpr OpCode kArgmax{0xffff};
 inline constexpr OpCode kAttentionMerge{0xfffe};
+inline constexpr OpCode kTopLogits{0xfffd};
 
 /// What a kernel reads besides values. (The underscores: generated code says
 /// `<dtype of the table>_`, and f32 alone would be taken for a literal.)

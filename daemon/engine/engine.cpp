@@ -107,6 +107,8 @@ Engine::Impl::Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const
       addresses(options.addresses),
       chain(options.chain),
       slices(options.attention_slices),
+      force_candidates(options.candidates),
+      candidates_each(std::min(ops::StepWords::kMostCandidates, part.vocabulary - 1)),
       tunings(device, options.cache_dir),
       plan(make_plan(tunings.best().tuning)),
       copying(device.create_commands()),
@@ -203,6 +205,15 @@ std::uint32_t Engine::most_passes() const {
 
 std::span<const std::uint32_t> Engine::ids() const {
     return impl_->ids;
+}
+
+std::uint32_t Engine::most_candidates() const {
+    const bool wanted = impl_->force_candidates || impl_->plan->context.tuning.top_on_device;
+    return wanted ? impl_->candidates_each : 0;
+}
+
+std::span<const Candidate> Engine::candidates() const {
+    return impl_->candidates;
 }
 
 Profile Engine::profile(std::span<const Chunk> chunks) {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/sampler.hpp"
 #include "lib/image.hpp"
 #include "trust/image_guard.hpp"
 #include "vk/error.hpp"
@@ -39,6 +40,8 @@ struct Options {
     std::filesystem::path cache_dir = {};  ///< pipeline cache; empty: none kept
     /// Tokens that greedy decoding may chain in a step; 0: as the device likes.
     std::uint32_t chain = 0;
+    /// most_candidates() on any device (tests).
+    bool candidates = false;
     /// Slices of a context that attention of few rows is cut into, at most 64; 0: as
     /// the device likes.
     std::uint32_t attention_slices = 0;
@@ -139,8 +142,9 @@ class Sequence {
 };
 
 /// Which logits of a chunk are wanted. greedy: those of the last row, and of
-/// them only the best token, chosen on the device (Engine::ids()).
-enum class Logits : std::uint8_t { none, last, all, greedy };
+/// them only the best token, chosen on the device (Engine::ids()). top: likewise
+/// the best few, for a sampler (Engine::candidates()).
+enum class Logits : std::uint8_t { none, last, all, greedy, top };
 
 /// A row of a chunk that stands for an input of another sense: these values instead of
 /// those of its token, which is then of no matter but below the vocabulary.
@@ -214,6 +218,14 @@ class Engine {
     /// What the last step chose for its chunks with Logits::greedy: pass by
     /// pass, in order of chunks. Until the next step.
     [[nodiscard]] std::span<const std::uint32_t> ids() const;
+
+    /// How many candidates a chunk with Logits::top gets: at most 64, and fewer than
+    /// the vocabulary. 0: rows of logits serve as well on this device.
+    [[nodiscard]] std::uint32_t most_candidates() const;
+    /// What the last step found for its chunks with Logits::top: for each the best
+    /// tokens, most_candidates() of them or as many as that would be, best first.
+    /// Until the next step.
+    [[nodiscard]] std::span<const Candidate> candidates() const;
 
     /// A step of one pass, as step() does it but recorded apart: each kernel waits
     /// for the one before and is timed by the device. Grows the sequences and

@@ -15,6 +15,7 @@
 #include "kv_pool.hpp"
 #include "kv_sequence.hpp"
 #include "ops/argmax.hpp"
+#include "ops/top_logits.hpp"
 #include "plan.hpp"
 #include "runtime.hpp"
 #include "tuning_choice.hpp"
@@ -28,14 +29,16 @@ struct TunedPlan {
     ops::Context context;
     Plan plan;
     ops::Argmax argmax;
+    ops::TopLogits top;
 
     TunedPlan(const vk::Device& device, const ops::Context& context_,
               const firmware::Program& program, std::span<const firmware::Tensor> tensors,
               weights::Store& weights, const ValueLayout& values, const KvShape& kv,
-              std::uint32_t logits_value)
+              std::uint32_t logits_value, std::uint32_t candidates)
         : context(context_),
           plan(device, context, program, tensors, weights, values, kv),
-          argmax(context, values.places[logits_value]) {}
+          argmax(context, values.places[logits_value]),
+          top(context, values.places[logits_value], candidates) {}
 };
 
 /// A precondition of the interface.
@@ -70,9 +73,12 @@ struct Engine::Impl {
     const bool addresses;
     const std::uint32_t chain;   // 0: as tuned
     const std::uint32_t slices;  // of attention; likewise
+    const bool force_candidates;
+    const std::uint32_t candidates_each;  // 0: the vocabulary is one token
     TuningChoice tunings;
     std::unique_ptr<TunedPlan> plan;
-    std::vector<std::uint32_t> ids;  // of the last step
+    std::vector<std::uint32_t> ids;     // of the last step
+    std::vector<Candidate> candidates;  // likewise
     DeviceReport report;
     std::map<ops::StepShape, hpp::raii::CommandBuffer> recorded;
     hpp::raii::CommandBuffer copying;  // of pages, before a step; recorded anew each time
@@ -106,6 +112,8 @@ struct Engine::Impl {
                      std::uint32_t pass, const Hook& after_embedding);
     void record_argmax(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
                        std::uint32_t pass);
+    void record_top(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape);
+    void read_candidates(const ops::StepShape& shape);
     void record_outputs(const hpp::raii::CommandBuffer& commands,
                         const ops::StepShape& shape) const;
     std::span<const float> step(std::span<const Chunk> chunks, std::uint32_t passes = 1);

@@ -79,8 +79,8 @@ Profile Engine::Impl::profile(std::span<const Chunk> chunks) {
     ProfileNotes notes(stamps);
     compute(chunks, shape, [&] {
         if (vk::Timestamps::known(device)) {
-            // One before all kernels, one behind each, argmax among them.
-            stamps.emplace(device, static_cast<std::uint32_t>(plan->plan.kernel_count() + 2));
+            // One before all kernels, one behind each, the engine's own two among them.
+            stamps.emplace(device, static_cast<std::uint32_t>(plan->plan.kernel_count() + 3));
         }
         commands = device.create_commands();
         commands.begin(once);
@@ -100,6 +100,10 @@ Profile Engine::Impl::profile(std::span<const Chunk> chunks) {
         if (shape.greedy != 0) {
             record_argmax(commands, shape, 0);
             notes.add({"argmax", "argmax"}, 1, commands);
+        }
+        if (shape.top != 0) {
+            record_top(commands, shape);
+            notes.add({"top_logits", "top_logits"}, 1, commands);
         }
         record_outputs(commands, shape);
         commands.end();

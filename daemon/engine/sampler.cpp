@@ -14,20 +14,25 @@ namespace {
 
 /// Order of logits: higher first, ties to the lower id; a NaN is below all, so
 /// that a comparison is always a strict weak order.
+bool is_better(const Candidate& a, const Candidate& b) {
+    const auto value = [](const Candidate& candidate) {
+        return std::isnan(candidate.logit) ? -std::numeric_limits<float>::infinity()
+                                           : candidate.logit;
+    };
+    const float x = value(a);
+    const float y = value(b);
+    return x > y || (x == y && a.id < b.id);
+}
+
+/// The same of ids.
 class Better {
    public:
     explicit Better(std::span<const float> logits) : logits_(logits) {}
     bool operator()(std::uint32_t a, std::uint32_t b) const {
-        const float x = value(a);
-        const float y = value(b);
-        return x > y || (x == y && a < b);
+        return is_better({a, logits_[a]}, {b, logits_[b]});
     }
 
    private:
-    [[nodiscard]] float value(std::uint32_t id) const {
-        const float logit = logits_[id];
-        return std::isnan(logit) ? -std::numeric_limits<float>::infinity() : logit;
-    }
     std::span<const float> logits_;
 };
 
@@ -66,6 +71,10 @@ double uniform(std::mt19937_64& random) {
 
 }  // namespace
 
+void sort_candidates(std::span<Candidate> candidates) {
+    std::sort(candidates.begin(), candidates.end(), is_better);
+}
+
 Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {}
 
 std::uint32_t Sampler::pick(std::span<const float> logits) {
@@ -88,17 +97,41 @@ std::uint32_t Sampler::pick(std::span<const float> logits) {
     if (nucleus || kept < all) {
         std::sort(order_.begin(), order_.end(), better);
     }
-    const double most = logits[nucleus || kept < all ? order_.front() : greedy(logits)];
+    logits_.clear();
+    for (const std::uint32_t id : order_) {
+        logits_.push_back(logits[id]);
+    }
+    const std::uint32_t best = nucleus || kept < all ? order_.front() : greedy(logits);
+    return draw(logits[best], best);
+}
+
+std::uint32_t Sampler::pick_among(std::span<const Candidate> best) {
+    if (!(options_.temperature > 0) || options_.top_k == 0 || options_.top_k > best.size()) {
+        throw std::invalid_argument(std::to_string(best.size()) +
+                                    " candidates do not stand for a row of logits");
+    }
+    order_.clear();
+    logits_.clear();
+    for (const Candidate& candidate : best.first(options_.top_k)) {
+        order_.push_back(candidate.id);
+        logits_.push_back(candidate.logit);
+    }
+    return draw(logits_.front(), order_.front());
+}
+
+/// One of order_, whose logits are logits_ and at most `most`; `otherwise` where
+/// nothing has a weight.
+std::uint32_t Sampler::draw(double most, std::uint32_t otherwise) {
     weights_.resize(order_.size());
     double total = 0;
     for (std::size_t i = 0; i < order_.size(); ++i) {
         const double scaled =
-            (static_cast<double>(logits[order_[i]]) - most) / double{options_.temperature};
+            (static_cast<double>(logits_[i]) - most) / double{options_.temperature};
         weights_[i] = std::isnan(scaled) ? 0.0F : static_cast<float>(std::exp(scaled));
         total += double{weights_[i]};
     }
     std::size_t count = order_.size();
-    if (nucleus) {
+    if (options_.top_p > 0 && options_.top_p < 1) {
         // The fewest tokens whose probability reaches top_p.
         double reached = 0;
         for (count = 0; count < order_.size() && reached < double{options_.top_p} * total;) {
@@ -107,7 +140,7 @@ std::uint32_t Sampler::pick(std::span<const float> logits) {
         total = reached;
     }
     double rest = uniform(random_) * total;
-    std::uint32_t picked = greedy(logits);  // stays where nothing has a weight
+    std::uint32_t picked = otherwise;
     for (std::size_t i = 0; i < count && rest >= 0; ++i) {
         if (weights_[i] > 0) {
             picked = order_[i];

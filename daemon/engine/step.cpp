@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A step: what is asked for is checked, written and run.
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "engine_impl.hpp"
@@ -30,6 +31,9 @@ void Engine::Impl::check_chunk(const Chunk& chunk, std::uint32_t passes) const {
         throw broken(std::to_string(count) + " tokens do not fit a sequence of " +
                      std::to_string(sequence->length()) + " of " +
                      std::to_string(sequence->capacity()) + " tokens");
+    }
+    if (chunk.logits == Logits::top && candidates_each == 0) {
+        throw broken("a vocabulary of one token has no candidates");
     }
     for (const std::uint32_t token : chunk.tokens) {
         if (token >= part.vocabulary) {
@@ -64,6 +68,7 @@ ops::StepShape Engine::Impl::check(std::span<const Chunk> chunks, std::uint32_t 
         const auto count = static_cast<std::uint32_t>(chunk.tokens.size());
         shape.outputs += chunk.logits == Logits::all ? count : chunk.logits != Logits::none;
         shape.greedy += chunk.logits == Logits::greedy;
+        shape.top += chunk.logits == Logits::top;
         pages += chunk.sequence->pages_needed(count + passes - 1);
     }
     if (pages > pool.free()) {
@@ -125,7 +130,8 @@ void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
     const std::span<std::uint32_t> step = memory.words();
     std::uint32_t row = 0;
     std::uint32_t output = 0;
-    std::vector<std::uint32_t> greedy_rows;  // their outputs come last
+    std::vector<std::uint32_t> top_rows;     // their outputs come behind the others,
+    std::vector<std::uint32_t> greedy_rows;  // and these last
     std::uint32_t table = words.page_tables;
     for (const Chunk& chunk : chunks) {
         const auto& sequence = static_cast<const KvSequence&>(*chunk.sequence);
@@ -142,6 +148,9 @@ void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
             if (chunk.logits == Logits::all || (chunk.logits == Logits::last && last)) {
                 step[words.output_rows + output++] = row;
             }
+            if (chunk.logits == Logits::top && last) {
+                top_rows.push_back(row);
+            }
             if (chunk.logits == Logits::greedy && last) {
                 greedy_rows.push_back(row);
             }
@@ -149,7 +158,9 @@ void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
         }
         table += words.table_pages;
     }
-    std::copy(greedy_rows.begin(), greedy_rows.end(), step.begin() + words.output_rows + output);
+    const auto behind =
+        std::copy(top_rows.begin(), top_rows.end(), step.begin() + words.output_rows + output);
+    std::copy(greedy_rows.begin(), greedy_rows.end(), behind);
 }
 
 void Engine::Impl::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
@@ -169,8 +180,8 @@ void Engine::Impl::record_outputs(const hpp::raii::CommandBuffer& commands,
                                   const ops::StepShape& shape) const {
     using Stage = hpp::PipelineStageFlagBits;
     using Access = hpp::AccessFlagBits;
-    const std::uint32_t copied = shape.outputs - shape.greedy;
-    if (shape.greedy != 0) {
+    const std::uint32_t copied = shape.outputs - shape.greedy - shape.top;
+    if (shape.greedy + shape.top != 0) {
         commands.pipelineBarrier(Stage::eComputeShader, Stage::eHost, {},
                                  hpp::MemoryBarrier{.srcAccessMask = Access::eShaderWrite,
                                                     .dstAccessMask = Access::eHostRead},
@@ -207,6 +218,18 @@ void Engine::Impl::record_pass(const hpp::raii::CommandBuffer& commands,
     if (shape.greedy != 0) {
         record_argmax(commands, shape, pass);
     }
+    if (shape.top != 0) {
+        record_top(commands, shape);
+    }
+}
+
+void Engine::Impl::record_top(const hpp::raii::CommandBuffer& commands,
+                              const ops::StepShape& shape) {
+    ops::record_barrier(commands);
+    const ops::Dispatch dispatch =
+        plan->top.dispatch(shape.outputs - shape.greedy - shape.top, shape.top);
+    pipelines.compile({&dispatch.kernel, 1});
+    ops::record(commands, pipelines.layout(), {&dispatch, 1});
 }
 
 void Engine::Impl::record_argmax(const hpp::raii::CommandBuffer& commands,
@@ -238,13 +261,14 @@ std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks, std::ui
     compute(chunks, shape,
             [&] { return embeds ? commands_embedding(chunks, shape) : *commands_for(shape); });
     return {reinterpret_cast<const float*>(logits.mapped().data()),
-            std::size_t{shape.outputs - shape.greedy} * part.vocabulary};
+            std::size_t{shape.outputs - shape.greedy - shape.top} * part.vocabulary};
 }
 
 /// A checked step; `commands` gives its commands once all they read is written.
 void Engine::Impl::compute(std::span<const Chunk> chunks, const ops::StepShape& shape,
                            const Recorded& commands) {
     ids.clear();
+    candidates.clear();
     if (lost) {
         throw DeviceError("the Vulkan device failed before");
     }
@@ -281,6 +305,19 @@ void Engine::Impl::compute(std::span<const Chunk> chunks, const ops::StepShape& 
     for (std::uint32_t pass = 0; pass < shape.chain; ++pass) {
         const auto chosen = memory.words().subspan(words.next_ids + pass * max_rows, shape.greedy);
         ids.insert(ids.end(), chosen.begin(), chosen.end());
+    }
+    read_candidates(shape);
+}
+
+/// In no order, as the kernel leaves them.
+void Engine::Impl::read_candidates(const ops::StepShape& shape) {
+    for (std::uint32_t row = 0; row < shape.top; ++row) {
+        const auto found = memory.words().subspan(
+            words.candidates + row * ops::StepWords::kCandidateWords, 2 * candidates_each);
+        for (std::size_t i = 0; i < found.size(); i += 2) {
+            candidates.push_back({found[i], std::bit_cast<float>(found[i + 1])});
+        }
+        sort_candidates(std::span(candidates).last(candidates_each));
     }
 }
 

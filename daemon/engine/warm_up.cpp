@@ -40,7 +40,7 @@ std::unique_ptr<TunedPlan> Engine::Impl::make_plan(ops::Tuning tuning) {
                                .scratch_units = values.scratch_units,
                                .cold = true};
     return std::make_unique<TunedPlan>(device, context, program, image.tensors(), weights, values,
-                                       kv, logits_value);
+                                       kv, logits_value, candidates_each);
 }
 
 /// A step of `rows` rows, a few times over: the least time, in us.
@@ -99,7 +99,11 @@ bool Engine::Impl::warm_up() {
         }
         const auto sequence = create_sequence(rows);
         const std::vector<std::uint32_t> tokens(rows, 0);
-        for (const Logits wanted : {Logits::all, Logits::greedy}) {  // and argmax
+        std::vector<Logits> kinds = {Logits::all, Logits::greedy};  // and argmax
+        if (force_candidates || plan->context.tuning.top_on_device) {
+            kinds.push_back(Logits::top);
+        }
+        for (const Logits wanted : kinds) {
             const Chunk chunk{sequence.get(), tokens, wanted};
             step({&chunk, 1});
             sequence->rewind(0);

@@ -28,6 +28,7 @@ struct StepShape {
     std::uint32_t greedy = 0;  ///< of the outputs, the last: only their best token is wanted
     std::uint32_t chain = 1;   ///< passes, each on the tokens that the one before chose
     std::uint32_t items = 0;   ///< inputs of an encoder
+    std::uint32_t top = 0;     ///< of the outputs, before the greedy ones: candidates are wanted
 
     [[nodiscard]] std::uint32_t rows(const firmware::Dim& dim) const {
         switch (dim.symbol) {

@@ -37,7 +37,7 @@ StepMemory::StepMemory(const vk::Device& device, const vk::Pipelines& pipelines,
     }
     values_texel_ = !force_storage && value_bytes / kUnitBytes <= limits.texel_elements;
     kv_texel_ = !force_storage && sizes.kv_bytes / kUnitBytes <= limits.texel_elements &&
-                words.count <= limits.texel_elements;
+                words.candidates <= limits.texel_elements;
     if (step_bytes > limits.storage_range ||
         (!kv_texel_ && sizes.kv_bytes > limits.storage_range)) {
         throw vk::DeviceError("page tables of " + std::to_string(sizes.max_rows) +
@@ -66,7 +66,7 @@ StepMemory::StepMemory(const vk::Device& device, const vk::Pipelines& pipelines,
     const std::uint64_t kv_texels =
         std::min(kv_.size_bytes() / kUnitBytes, limits.texel_elements) * kUnitBytes;
     const std::uint64_t step_texels =
-        std::min<std::uint64_t>(words.count, limits.texel_elements) * sizeof(std::uint32_t);
+        std::min<std::uint64_t>(words.candidates, limits.texel_elements) * sizeof(std::uint32_t);
     kv_view_ = create_view(device, kv_, hpp::Format::eR32G32B32A32Uint, 0, kv_texels);
     step_view_ = create_view(device, step_, hpp::Format::eR32Uint, 0, step_texels);
     bindings.push_back({3, Type::eUniformTexelBuffer, *kv_view_});

@@ -23,7 +23,9 @@ constexpr std::uint32_t kRowAlignment = 8;  ///< floats a value's row is padded 
 /// of an array belongs to row i of the step. Behind them are page tables: word
 /// j of a table is the number, in the KV pool, of page j of a sequence.
 struct StepWords {
-    static constexpr std::uint32_t kMostPasses = 8;  ///< of one step
+    static constexpr std::uint32_t kMostPasses = 8;       ///< of one step
+    static constexpr std::uint32_t kMostCandidates = 64;  ///< of a row's tokens
+    static constexpr std::uint32_t kCandidateWords = 2 * kMostCandidates;
 
     std::uint32_t token_ids = 0;
     std::uint32_t positions = 0;
@@ -33,6 +35,9 @@ struct StepWords {
         0;  ///< of greedy output i of pass j: j * max_rows + i; written by kernels
     std::uint32_t page_tables = 0;  ///< the tables, of `table_pages` words each
     std::uint32_t table_pages = 0;
+    /// Ids and logits of the best tokens of an output, kCandidateWords each; written by
+    /// kernels. The last of all: texel buffers end before them.
+    std::uint32_t candidates = 0;
     std::uint32_t count = 0;
     std::uint32_t max_rows = 0;  ///< of a step, or items of an encoder
 
@@ -47,13 +52,15 @@ struct StepWords {
                 .next_ids = 4 * max_rows,
                 .page_tables = (4 + kMostPasses) * max_rows,
                 .table_pages = table_pages,
-                .count = (4 + kMostPasses + table_pages) * max_rows,
+                .candidates = (4 + kMostPasses + table_pages) * max_rows,
+                .count = (4 + kMostPasses + table_pages + kCandidateWords) * max_rows,
                 .max_rows = max_rows};
     }
     /// Of an encoder: the tokens of each item, `token_rows` of them, and its picked row.
     [[nodiscard]] static constexpr StepWords for_items(std::uint32_t max_items,
                                                        std::uint32_t token_rows) {
         return {.output_rows = max_items * token_rows,
+                .candidates = max_items * (token_rows + 1),
                 .count = max_items * (token_rows + 1),
                 .max_rows = max_items};
     }

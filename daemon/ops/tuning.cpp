@@ -19,6 +19,8 @@ constexpr Tuning kProcessor = {.elementwise_lanes = 32,
                                // As many pairs of row and head as it has cores keep it busy.
                                .attention_slices = 1,
                                .shift_halves = true,
+                               .top_lanes = 8,
+                               .top_on_device = false,  // a row is a copy of memory
                                // A submission costs nothing beside a step.
                                .chain = 1};
 

@@ -32,6 +32,10 @@ struct Tuning {
     /// Halves of the KV cache become floats by shifts (kv.glsl): where floats
     /// below the normal ones are kept.
     bool shift_halves = false;
+    std::uint32_t top_lanes = 128;
+    /// Candidates for sampling are chosen on the device: where the host reads a row
+    /// of logits slowly.
+    bool top_on_device = true;
     /// Tokens that greedy decoding chains in a submission.
     std::uint32_t chain = 4;
 

@@ -43,6 +43,14 @@ std::span<const std::uint32_t> EngineBackend::ids() const {
     return engine_->ids();
 }
 
+std::uint32_t EngineBackend::most_candidates() const {
+    return engine_->most_candidates();
+}
+
+std::span<const engine::Candidate> EngineBackend::candidates() const {
+    return engine_->candidates();
+}
+
 engine::Profile EngineBackend::profile(std::span<const engine::Chunk> chunks) {
     return engine_->profile(chunks);
 }

@@ -31,6 +31,8 @@ class Backend {
     [[nodiscard]] virtual std::span<const float> step(std::span<const engine::Chunk> chunks,
                                                       std::uint32_t passes) = 0;
     [[nodiscard]] virtual std::span<const std::uint32_t> ids() const = 0;
+    [[nodiscard]] virtual std::uint32_t most_candidates() const = 0;
+    [[nodiscard]] virtual std::span<const engine::Candidate> candidates() const = 0;
     [[nodiscard]] virtual engine::Profile profile(std::span<const engine::Chunk> chunks) = 0;
     [[nodiscard]] virtual engine::CopyTime time_copy() = 0;
     [[nodiscard]] virtual std::uint64_t step_weight_bytes() const = 0;
@@ -74,6 +76,8 @@ class EngineBackend final : public Backend {
     [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks,
                                               std::uint32_t passes) override;
     [[nodiscard]] std::span<const std::uint32_t> ids() const override;
+    [[nodiscard]] std::uint32_t most_candidates() const override;
+    [[nodiscard]] std::span<const engine::Candidate> candidates() const override;
     [[nodiscard]] engine::Profile profile(std::span<const engine::Chunk> chunks) override;
     [[nodiscard]] engine::CopyTime time_copy() override;
     [[nodiscard]] std::uint64_t step_weight_bytes() const override;

@@ -258,6 +258,8 @@ void Core::commit(const std::vector<Share>& shares, std::span<const engine::Chun
     const auto greedy = static_cast<std::size_t>(
         std::ranges::count(chunks, engine::Logits::greedy, &engine::Chunk::logits));
     std::size_t next_id = 0;
+    std::span<const engine::Candidate> candidates = backend_->candidates();
+    const std::uint32_t each = backend_->most_candidates();
     std::vector<Outcome> outcomes;
     for (std::size_t i = 0; i < shares.size(); ++i) {
         Work& work = *works_[shares[i].index];
@@ -269,6 +271,10 @@ void Core::commit(const std::vector<Share>& shares, std::span<const engine::Chun
         const std::uint64_t before = work.session().tokens_generated;
         work.advance(shares[i].rows, logits.first(floats), outcomes);
         logits = logits.subspan(floats);
+        if (wanted == engine::Logits::top) {
+            work.choose(candidates.first(each), outcomes);
+            candidates = candidates.subspan(each);
+        }
         if (wanted == engine::Logits::greedy) {
             const auto ids = backend_->ids();
             for (std::uint32_t pass = 0; pass < passes && !work.finished(); ++pass) {

@@ -181,7 +181,7 @@ void Core::handle(const ClientState& client, RequestId request, Generate what) {
         return;
     }
     auto work = std::make_unique<Generation>(client.who.id, request, arrived_, std::move(what),
-                                             *session, *text_);
+                                             *session, *text_, backend_->most_candidates());
     if (work->full()) {
         emit(client.who.id, request, work->finished_as(M4_FINISH_CONTEXT));
         return;

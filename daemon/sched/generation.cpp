@@ -16,6 +16,15 @@ engine::SamplingOptions with_seed(engine::SamplingOptions options) {
     return options;
 }
 
+/// No more than the sampler looks at.
+engine::Logits wanted_for(const engine::SamplingOptions& sampling, std::uint32_t candidates) {
+    if (!(sampling.temperature > 0)) {
+        return engine::Logits::greedy;
+    }
+    const bool few = sampling.top_k != 0 && sampling.top_k <= candidates;
+    return few ? engine::Logits::top : engine::Logits::last;
+}
+
 bool begins_text(const Session& session, const TextModel& text) {
     return std::ranges::all_of(session.tokens,
                                [&](std::uint32_t id) { return text.is_control(id); });
@@ -24,11 +33,12 @@ bool begins_text(const Session& session, const TextModel& text) {
 }  // namespace
 
 Generation::Generation(ClientId client, RequestId request, Clock::time_point arrived,
-                       Generate options, Session& session, const TextModel& text)
+                       Generate options, Session& session, const TextModel& text,
+                       std::uint32_t candidates)
     : Work(client, request, arrived),
       session_(&session),
       sampler_(with_seed(options.sampling)),
-      greedy_(!(options.sampling.temperature > 0)),
+      wanted_(wanted_for(options.sampling, candidates)),
       stream_(text, std::move(options.stop), begins_text(session, text)),
       max_tokens_(options.max_tokens),
       eos_id_(options.ignore_eos ? -1 : text.eos_id()) {
@@ -50,7 +60,7 @@ engine::Logits Generation::logits_of(std::uint32_t rows) {
     if (rows < rows_wanted()) {
         return engine::Logits::none;
     }
-    return greedy_ ? engine::Logits::greedy : engine::Logits::last;
+    return wanted_;
 }
 
 void Generation::advance(std::uint32_t rows, std::span<const float> logits,
@@ -60,6 +70,10 @@ void Generation::advance(std::uint32_t rows, std::span<const float> logits,
     if (!logits.empty()) {
         accept(sampler_.pick(logits), outcomes);
     }
+}
+
+void Generation::choose(std::span<const engine::Candidate> best, std::vector<Outcome>& outcomes) {
+    accept(sampler_.pick_among(best), outcomes);
 }
 
 void Generation::accept(std::uint32_t id, std::vector<Outcome>& outcomes) {

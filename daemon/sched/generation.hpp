@@ -13,9 +13,10 @@ namespace m4::sched {
 class Generation final : public Work {
    public:
     /// `session` (not empty) and `text` must outlive it. Marks the session
-    /// active until destroyed. Throws what the sampler throws on bad options.
+    /// active until destroyed. `candidates`: Backend::most_candidates(). Throws what the sampler
+    /// throws on bad options.
     Generation(ClientId client, RequestId request, Clock::time_point arrived, Generate options,
-               Session& session, const TextModel& text);
+               Session& session, const TextModel& text, std::uint32_t candidates);
     ~Generation() override;
 
     [[nodiscard]] Session& session() override { return *session_; }
@@ -27,6 +28,7 @@ class Generation final : public Work {
     void advance(std::uint32_t rows, std::span<const float> logits,
                  std::vector<Outcome>& outcomes) override;
     void accept(std::uint32_t id, std::vector<Outcome>& outcomes) override;
+    void choose(std::span<const engine::Candidate> best, std::vector<Outcome>& outcomes) override;
     [[nodiscard]] Outcome cancelled() override;
 
     /// The session had no room for a first token.
@@ -38,7 +40,7 @@ class Generation final : public Work {
 
     Session* session_;
     engine::Sampler sampler_;
-    bool greedy_;
+    engine::Logits wanted_;  ///< of the row that gives the next token
     TokenStream stream_;
     std::uint32_t max_tokens_;
     std::int32_t eos_id_;  ///< -1: none, or ignored

@@ -40,6 +40,9 @@ class Work {
     /// A token that the device chose, of Logits::greedy; after advance(), and
     /// not once it has finished.
     virtual void accept(std::uint32_t /*id*/, std::vector<Outcome>& /*outcomes*/) {}
+    /// The best tokens, of Logits::top; after advance().
+    virtual void choose(std::span<const engine::Candidate> /*best*/,
+                        std::vector<Outcome>& /*outcomes*/) {}
     /// How it ends when someone cancels it.
     [[nodiscard]] virtual Outcome cancelled() = 0;
 

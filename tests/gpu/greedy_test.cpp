@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tokens chosen on the device: the argmax kernel by itself, and long greedy
-// continuations over every variant, batch and chain.
+// Tokens chosen on the device: its kernels by themselves, long greedy continuations
+// over every variant, batch and chain, and candidates for the sampler.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -104,39 +104,127 @@ std::vector<Tokens> continue_on_device(Engine& engine, const std::vector<Tokens>
     return all;
 }
 
+/// Rows that are awkward to choose from.
+Matrix awkward_rows(std::uint32_t columns) {
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    const float infinite = std::numeric_limits<float>::infinity();
+    Matrix rows = random_matrix(9, columns, columns);
+    const auto row = [&](std::size_t r) {
+        return std::span(rows.data).subspan(r * columns, columns);
+    };
+    std::ranges::fill(row(1), 0.5F);  // all alike: the first
+    std::ranges::fill(row(2), nan);
+    std::ranges::fill(row(3), -infinite);
+    row(4)[columns - 1] = 2.0F;  // the last
+    row(5)[columns / 2] = infinite;
+    row(6)[0] = nan;
+    for (std::size_t i = columns / 3; i < columns; i += 5) {
+        row(7)[i] = 3.0F;
+    }
+    std::ranges::fill(row(8), -0.0F);
+    row(8)[columns - 1] = 0.0F;  // equal to the others
+    return rows;
+}
+
 }  // namespace
 
 TEST_CASE("argmax: as the sampler chooses, with ties, NaN and odd vocabularies") {
     M4_NEEDS_DEVICE();
-    const float nan = std::numeric_limits<float>::quiet_NaN();
-    const float infinite = std::numeric_limits<float>::infinity();
     for (const Setup& setup : all_setups()) {
         for (const std::uint32_t columns : {1U, 3U, 7U, 64U, 259U, 1001U}) {
             CAPTURE(setup.name());
             CAPTURE(columns);
-            constexpr std::uint32_t kRows = 9;
-            Matrix rows = random_matrix(kRows, columns, columns);
-            const auto row = [&](std::size_t r) {
-                return std::span(rows.data).subspan(r * columns, columns);
-            };
-            std::ranges::fill(row(1), 0.5F);  // all alike: the first
-            std::ranges::fill(row(2), nan);
-            std::ranges::fill(row(3), -infinite);
-            row(4)[columns - 1] = 2.0F;  // the last
-            row(5)[columns / 2] = infinite;
-            row(6)[0] = nan;
-            for (std::size_t i = columns / 3; i < columns; i += 5) {
-                row(7)[i] = 3.0F;
-            }
-            std::ranges::fill(row(8), -0.0F);
-            row(8)[columns - 1] = 0.0F;  // equal to the others
-            OpBench bench(setup, kRows);
+            const Matrix rows = awkward_rows(columns);
+            OpBench bench(setup, rows.rows);
             engine::Sampler sampler(engine::SamplingOptions{});
             Tokens expected;
-            for (std::size_t r = 0; r < kRows; ++r) {
-                expected.push_back(sampler.pick(row(r)));
+            for (std::size_t r = 0; r < rows.rows; ++r) {
+                expected.push_back(
+                    sampler.pick(std::span(rows.data).subspan(r * columns, columns)));
             }
             CHECK(bench.argmax(rows) == expected);
+        }
+    }
+}
+
+TEST_CASE("top_logits: the first of all in the sampler's order, and their logits") {
+    M4_NEEDS_DEVICE();
+    for (const Setup& setup : all_setups()) {
+        for (const std::uint32_t columns : {2U, 7U, 65U, 259U, 1001U, 70000U}) {
+            CAPTURE(setup.name());
+            CAPTURE(columns);
+            const Matrix rows = awkward_rows(columns);
+            const std::uint32_t count = std::min(64U, columns - 1);
+            OpBench bench(setup, rows.rows);
+            const auto best = bench.top(rows, count);
+            for (std::size_t r = 0; r < rows.rows; ++r) {
+                CAPTURE(r);
+                std::vector<engine::Candidate> all;
+                for (std::uint32_t id = 0; id < columns; ++id) {
+                    all.push_back({id, rows.data[r * columns + id]});
+                }
+                engine::sort_candidates(all);
+                for (std::size_t i = 0; i < count; ++i) {
+                    const bool alike = best[r][i].id == all[i].id &&
+                                       (best[r][i].logit == all[i].logit ||
+                                        (std::isnan(best[r][i].logit) && std::isnan(all[i].logit)));
+                    if (!alike) {
+                        FAIL_CHECK("the best but " << i << " is another");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("engine: sampling from the device's candidates chooses what whole rows give") {
+    M4_NEEDS_DEVICE();
+    const TinyModel model = make_tiny_model({}, kGreedySeed);
+    const TempFolder folder;
+    write_tiny_model(model, folder / "image");
+    const auto image = firmware::MappedImage::open_folder(folder / "image");
+    for (const bool storage : {false, true}) {
+        CAPTURE(storage);
+        engine::Options options;
+        options.device = test_device();
+        options.kv_pool_bytes = 4U << 20;
+        options.validation = true;
+        options.force_storage = storage;
+        options.candidates = true;
+        Engine engine(image, options);
+        const std::uint32_t each = engine.most_candidates();
+        REQUIRE(each == std::min(64U, model.dims.vocabulary - 1));
+        const auto whole = engine.create_sequence(40);
+        const auto few = engine.create_sequence(40);
+        const auto best = engine.create_sequence(40);
+        Tokens tokens = {3, 1};
+        for (std::uint64_t seed = 1; seed <= 30; ++seed) {
+            CAPTURE(seed);
+            const std::span<const std::uint32_t> next =
+                seed == 1 ? std::span<const std::uint32_t>(tokens) : std::span(tokens).last(1);
+            // Rows, candidates and a best token of one step; the order of chunks is free.
+            const std::vector<Chunk> chunks = {{best.get(), next, Logits::greedy},
+                                               {few.get(), next, Logits::top},
+                                               {whole.get(), next, Logits::last}};
+            const auto logits = engine.step(chunks);
+            REQUIRE(logits.size() == model.dims.vocabulary);
+            REQUIRE(engine.candidates().size() == each);
+            REQUIRE(engine.ids().size() == 1);
+            CHECK(engine.ids()[0] == engine.candidates()[0].id);
+            for (const engine::Candidate& candidate : engine.candidates()) {
+                CHECK(candidate.logit == logits[candidate.id]);
+            }
+            std::uint32_t picked = 0;
+            for (std::uint32_t top_k : {1U, 4U, each}) {
+                const engine::SamplingOptions sampling{
+                    .temperature = 0.9F, .top_k = top_k, .top_p = 0.95F, .seed = seed};
+                engine::Sampler of_row(sampling);
+                engine::Sampler of_few(sampling);
+                picked = of_row.pick(logits);
+                CHECK(of_few.pick_among(engine.candidates()) == picked);
+            }
+            tokens.push_back(picked);
         }
     }
 }

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -17,6 +18,7 @@
 #include "lib/half.hpp"
 #include "lib/quant.hpp"
 #include "ops/argmax.hpp"
+#include "ops/top_logits.hpp"
 
 namespace m4::test {
 
@@ -440,15 +442,14 @@ void OpBench::run(const ops::StepShape& shape) {
     impl_->check_outside();
 }
 
-std::vector<std::uint32_t> OpBench::argmax(const Matrix& rows) {
+/// A kernel of the engine's own; the host may read the step's words then.
+void OpBench::run_on_logits(const Matrix& rows, const MakeDispatch& make) {
     const Operand logits = value(rows.columns, firmware::Symbol::tokens);
     fill(logits, rows);
     impl_->build();
     impl_->shape = {rows.rows, 0};
     impl_->transfer(true);
-    const ops::StepWords& words = impl_->context->words;
-    const ops::Argmax kernel(*impl_->context, impl_->layout.places[logits.index]);
-    const ops::Dispatch dispatch = kernel.dispatch(0, rows.rows, words.next_ids, false);
+    const ops::Dispatch dispatch = make(impl_->layout.places[logits.index]);
     shared().pipelines.compile({&dispatch.kernel, 1});
     const hpp::raii::CommandBuffer commands = shared().device.create_commands();
     commands.begin(hpp::CommandBufferBeginInfo{});
@@ -463,8 +464,33 @@ std::vector<std::uint32_t> OpBench::argmax(const Matrix& rows) {
                              {}, {});
     commands.end();
     shared().device.run(commands);
-    const auto ids = impl_->memory->words().subspan(words.next_ids, rows.rows);
+}
+
+std::vector<std::uint32_t> OpBench::argmax(const Matrix& rows) {
+    std::uint32_t word = 0;
+    run_on_logits(rows, [&](const ops::ValuePlace& logits) {
+        word = impl_->context->words.next_ids;
+        return ops::Argmax(*impl_->context, logits).dispatch(0, rows.rows, word, false);
+    });
+    const auto ids = impl_->memory->words().subspan(word, rows.rows);
     return {ids.begin(), ids.end()};
+}
+
+std::vector<std::vector<engine::Candidate>> OpBench::top(const Matrix& rows, std::uint32_t count) {
+    run_on_logits(rows, [&](const ops::ValuePlace& logits) {
+        return ops::TopLogits(*impl_->context, logits, count).dispatch(0, rows.rows);
+    });
+    std::vector<std::vector<engine::Candidate>> best(rows.rows);
+    std::uint32_t word = impl_->context->words.candidates;
+    for (auto& row : best) {
+        const auto found = impl_->memory->words().subspan(word, std::size_t{2} * count);
+        for (std::size_t i = 0; i < found.size(); i += 2) {
+            row.push_back({found[i], std::bit_cast<float>(found[i + 1])});
+        }
+        engine::sort_candidates(row);
+        word += ops::StepWords::kCandidateWords;
+    }
+    return best;
 }
 
 Matrix OpBench::read(Operand value) const {

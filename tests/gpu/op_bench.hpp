@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
@@ -89,6 +90,9 @@ class OpBench {
     void run_items(std::uint32_t items);
     /// The engine's argmax kernel over rows of logits; nothing else is run.
     [[nodiscard]] std::vector<std::uint32_t> argmax(const Matrix& rows);
+    /// The engine's top_logits likewise: `count` tokens of each row, best first.
+    [[nodiscard]] std::vector<std::vector<engine::Candidate>> top(const Matrix& rows,
+                                                                  std::uint32_t count);
     [[nodiscard]] Matrix read(firmware::Operand value) const;
     /// "host_pointer" or "staging"; after the first run.
     [[nodiscard]] std::string import_name() const;
@@ -97,6 +101,8 @@ class OpBench {
 
    private:
     void run(const ops::StepShape& shape);
+    using MakeDispatch = std::function<ops::Dispatch(const ops::ValuePlace& logits)>;
+    void run_on_logits(const Matrix& rows, const MakeDispatch& make);
 
     struct Impl;
     std::unique_ptr<Impl> impl_;

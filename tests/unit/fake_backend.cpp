@@ -269,6 +269,7 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks,
     }
     logits_.clear();
     ids_.clear();
+    candidates_.clear();
     StepRecord record;
     record.passes = passes;
     if (passes == 0 || passes > options_.passes) {
@@ -310,6 +311,22 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks,
                 logits_.push_back(fake_logit(next, id));
             }
         }
+    }
+    for (const engine::Chunk& chunk : chunks) {
+        if (chunk.logits != engine::Logits::top) {
+            continue;
+        }
+        if (options_.candidates == 0) {
+            throw std::logic_error("candidates from a backend that has none");
+        }
+        const std::uint32_t next =
+            options_.rule(dynamic_cast<FakeSequence&>(*chunk.sequence).history());
+        std::vector<engine::Candidate> all;
+        for (std::uint32_t id = 0; id < ByteText::kVocabulary; ++id) {
+            all.push_back({id, fake_logit(next, id)});
+        }
+        engine::sort_candidates(all);
+        candidates_.insert(candidates_.end(), all.begin(), all.begin() + options_.candidates);
     }
     const auto greedy = static_cast<std::size_t>(
         std::ranges::count(chunks, engine::Logits::greedy, &engine::Chunk::logits));

@@ -91,6 +91,7 @@ struct FakeOptions {
     std::uint32_t pool_pages = 512;
     std::uint32_t page_positions = 8;
     std::uint32_t passes = 1;
+    std::uint32_t candidates = 0;  ///< that it gives where they are asked for
     Rule rule = next_letter;
     std::shared_ptr<Gate> gate;
     std::uint32_t warm_ups = 0;  ///< before there is nothing left to prepare
@@ -116,6 +117,10 @@ class FakeBackend final : public sched::Backend {
                                               std::uint32_t passes) override;
     [[nodiscard]] std::uint32_t most_passes() const override { return options_.passes; }
     [[nodiscard]] std::span<const std::uint32_t> ids() const override { return ids_; }
+    [[nodiscard]] std::uint32_t most_candidates() const override { return options_.candidates; }
+    [[nodiscard]] std::span<const engine::Candidate> candidates() const override {
+        return candidates_;
+    }
     /// A step, of one kernel.
     [[nodiscard]] engine::Profile profile(std::span<const engine::Chunk> chunks) override;
     [[nodiscard]] engine::CopyTime time_copy() override;
@@ -155,6 +160,7 @@ class FakeBackend final : public sched::Backend {
     std::atomic<bool> revoked_ = false;
     std::vector<float> logits_;
     std::vector<std::uint32_t> ids_;
+    std::vector<engine::Candidate> candidates_;
     std::vector<StepRecord> steps_;
     std::vector<float> encoded_;
     std::vector<std::size_t> runs_;

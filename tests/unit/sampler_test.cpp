@@ -3,8 +3,10 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <stdexcept>
 
 namespace m4::test {
@@ -47,6 +49,48 @@ TEST_CASE("sampler: frequencies follow softmax of logits over temperature") {
         CHECK(counts[i] == doctest::Approx(expected).epsilon(0.1));
     }
     CHECK(counts[3] == 0);
+}
+
+TEST_CASE("sampler: the best few give what the whole row gives") {
+    std::mt19937_64 random(9);
+    std::vector<float> logits(300);
+    for (std::uint64_t seed = 1; seed <= 400; ++seed) {
+        CAPTURE(seed);
+        for (float& logit : logits) {
+            logit = static_cast<float>(random() % 40) * 0.25F;  // many ties
+        }
+        logits[random() % logits.size()] = NAN;
+        logits[random() % logits.size()] = seed % 9 == 0 ? kInfinity : -kInfinity;
+        if (seed % 50 == 0) {
+            std::ranges::fill(logits, seed % 100 == 0 ? NAN : -kInfinity);
+        }
+        std::vector<engine::Candidate> best;
+        for (std::uint32_t id = 0; id < logits.size(); ++id) {
+            best.push_back({id, logits[id]});
+        }
+        engine::sort_candidates(best);
+        best.resize(64);
+        for (const std::uint32_t top_k : {1U, 5U, 64U}) {
+            const SamplingOptions options{.temperature = 0.3F + static_cast<float>(seed % 5),
+                                          .top_k = top_k,
+                                          .top_p = seed % 3 == 0 ? 0.8F : 0.0F,
+                                          .seed = seed};
+            Sampler whole(options);
+            Sampler few(options);
+            for (int i = 0; i < 5; ++i) {
+                CHECK(few.pick_among(best) == whole.pick(logits));
+            }
+        }
+    }
+}
+
+TEST_CASE("sampler: candidates that do not stand for a row are refused") {
+    const std::vector<engine::Candidate> best = {{3, 1.0F}, {1, 0.5F}};
+    CHECK_THROWS_AS((void)Sampler({}).pick_among(best), std::invalid_argument);
+    CHECK_THROWS_AS((void)Sampler({.temperature = 1, .seed = 1}).pick_among(best),
+                    std::invalid_argument);
+    CHECK_THROWS_AS((void)Sampler({.temperature = 1, .top_k = 3, .seed = 1}).pick_among(best),
+                    std::invalid_argument);
 }
 
 TEST_CASE("sampler: the same seed gives the same choices, everywhere") {

@@ -452,6 +452,42 @@ TEST_CASE("greedy tokens chained in one step are those of a step each") {
     CHECK(ends.front()[2] == M4_FINISH_CONTEXT);
 }
 
+TEST_CASE("candidates of the device give the same tokens as rows of logits") {
+    std::vector<std::vector<std::string>> texts;
+    for (const std::uint32_t candidates : {0U, 16U}) {
+        CAPTURE(candidates);
+        FakeOptions options;
+        options.candidates = candidates;
+        Bench bench(options);
+        std::vector<sched::RequestId> requests;
+        // One that asks for more than there are, one that takes all, and a greedy one.
+        for (const std::uint32_t top_k : {5U, 16U, 17U, 0U, 1U}) {
+            sched::Generate what;
+            what.session = bench.session(top_k % 3 + 1, "prompt " + std::to_string(top_k));
+            what.max_tokens = 30;
+            what.ignore_eos = true;
+            what.sampling = {.temperature = top_k == 1 ? 0.0F : 3.0F, .top_k = top_k, .seed = 11};
+            requests.push_back(bench.ask(top_k % 3 + 1, std::move(what)));
+        }
+        bench.run();
+        std::set<engine::Logits> kinds;
+        for (const auto& step : bench.backend.steps()) {
+            for (const auto& part : step.parts) {
+                kinds.insert(part.logits);
+            }
+        }
+        CHECK(kinds.contains(engine::Logits::last));
+        CHECK(kinds.contains(engine::Logits::greedy));
+        CHECK(kinds.contains(engine::Logits::top) == (candidates != 0));
+        auto& text = texts.emplace_back();
+        for (const auto request : requests) {
+            text.push_back(bench.text_of(request));
+            CHECK(bench.ids_of(request).size() == 30);
+        }
+        CHECK(text == texts.front());
+    }
+}
+
 TEST_CASE("a chain is not begun while a prompt waits, and a stop text cuts it") {
     FakeOptions options;
     options.rule = test::follow("0123456789");
