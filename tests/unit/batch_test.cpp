@@ -14,7 +14,7 @@
 #include "sched/batch.hpp"
 #include "sched/scheduler.hpp"
 #include "sched/stop_matcher.hpp"
-#include "sched/text_worker.hpp"
+#include "sched/worker.hpp"
 
 using namespace m4;
 using sched::Candidate;
@@ -178,9 +178,9 @@ TEST_CASE("requests go in and outcomes come out by the queue") {
 TEST_CASE("long texts are tokenised apart, jobs of who left are dropped") {
     const test::ByteText text;
     sched::CompletionQueue queue;
-    sched::TextWorker worker(text, queue);
-    worker.encode(1, 1, "abc", true);
-    worker.decode(2, 7, text.encode("some text", false));
+    sched::Worker worker("text", queue);
+    worker.post(1, 1, [&] { return sched::Tokens{text.encode("abc", true)}; });
+    worker.post(2, 7, [&] { return sched::Text{text.decode(text.encode("some text", false))}; });
     const auto done = await(queue, 2);
     CHECK(std::get<sched::Tokens>(done[0].outcome).ids == text.encode("abc", true));
     CHECK(std::get<sched::Text>(done[1].outcome).text == "some text");
