@@ -387,7 +387,7 @@ enum m4_media_kind {
 	M4_MEDIA_NV12 = 4, /* BT.601, limited range; a plane of luma, one of chroma */
 	M4_MEDIA_PCM16 = 5, /* sound, int16 */
 	M4_MEDIA_PCM_F32 = 6, /* sound, float, -1 to 1 */
-	M4_MEDIA_MOTION_F32 = 7, /* inertial sensors: m/s^2, then rad/s; a row a sample */
+	M4_MEDIA_MOTION_F32 = 7, /* inertial sensors, in the units of the part; a row a sample */
 	M4_MEDIA_FEATURES_F32 = 8, /* as the part takes them: m4_part.feature_rows, _columns */
 	M4_MEDIA_TEXT = 9, /* UTF-8 */
 	M4_MEDIA_TOKENS_U32 = 10, /* token ids; the largest of them stands for the text */

@@ -10,12 +10,19 @@ namespace client_media = m4::client_media;
 
 namespace {
 
+/// Of an inertial sensor: accelerometer, gyroscope, magnetometer.
+constexpr std::uint32_t kMostAxes = 9;
+
 client_media::Media load(const MediaArg& arg) {
     try {
         if (client_media::names_tensor(arg.value)) {
-            return client_media::load_tensor(arg.value, arg.sense == Sense::imu
-                                                            ? client_media::Floats::motion
-                                                            : client_media::Floats::features);
+            client_media::Media media = client_media::load_tensor(arg.value);
+            // A row a sample; else the window lies as its part takes it.
+            if (arg.sense == Sense::imu && media.kind == client_media::Kind::features_f32 &&
+                media.channels <= kMostAxes) {
+                media.kind = client_media::Kind::motion_f32;
+            }
+            return media;
         }
         switch (arg.sense) {
             case Sense::image:
