@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// make_seeds manifest|media FOLDER: what fuzzing begins with.
+// make_seeds manifest|media|importer FOLDER: what fuzzing begins with.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
+#include "importer_target.hpp"
 #include "manifest_seeds.hpp"
 #include "media_target.hpp"
 
@@ -14,6 +15,9 @@ namespace {
 std::vector<std::vector<std::uint8_t>> seeds_of(const std::string& what) {
     if (what == "manifest") {
         return m4::fuzz::manifest_seeds();
+    }
+    if (what == "importer") {
+        return m4::fuzz::importer_seeds();
     }
     std::vector<std::vector<std::uint8_t>> seeds;
     if (what == "media") {
@@ -29,7 +33,7 @@ std::vector<std::vector<std::uint8_t>> seeds_of(const std::string& what) {
 int main(int argc, char** argv) {
     const auto seeds = seeds_of(argc == 3 ? argv[1] : "");
     if (seeds.empty()) {
-        (void)std::fprintf(stderr, "usage: make_seeds manifest|media FOLDER\n");
+        (void)std::fprintf(stderr, "usage: make_seeds manifest|media|importer FOLDER\n");
         return 2;
     }
     const std::filesystem::path folder(argv[2]);

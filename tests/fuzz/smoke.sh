@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # tests/fuzz/smoke.sh BUILD [RUNS]: build the fuzzers by clang and run the one of
 # the manifest RUNS times (default 1,000,000), the slower ones fewer times, under ASan
-# and UBSan. Any finding fails, and its input stays in BUILD/findings. A corpus stays in BUILD/NAME/corpus, so that the next run
-# goes on from there.
+# and UBSan. Any finding fails, and its input stays in BUILD/findings. A corpus stays in
+# BUILD/NAME/corpus, so that the next run goes on from there.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "${1:?usage: smoke.sh BUILD [RUNS]}"
@@ -46,3 +46,4 @@ fuzz() {
 }
 fuzz manifest 32768 "$runs"
 fuzz media 4096 $((runs / 4))
+fuzz importer 65536 $((runs / 10)) # each is a file on disk

@@ -10,77 +10,12 @@
 #include "importers/import.hpp"
 #include "lib/builder.hpp"
 #include "lib/image.hpp"
+#include "small_encoders.hpp"
 #include "temp_folder.hpp"
 
 namespace m4::test {
 
 namespace {
-
-using Tensors = std::map<std::string, SafeTensor>;
-
-/// Tensors of halves, by name and shape.
-class Writer {
-   public:
-    void add(const std::string& name, const std::vector<std::uint64_t>& shape) {
-        std::size_t count = 1;
-        for (const std::uint64_t side : shape) {
-            count *= side;
-        }
-        tensors[name] = {"F32", shape, store_values(std::vector<float>(count, 0.5F), Stored::f32)};
-    }
-    void linear(const std::string& name, std::uint64_t rows, std::uint64_t columns) {
-        add(name + ".weight", {rows, columns});
-        add(name + ".bias", {rows});
-    }
-    void norm(const std::string& name, std::uint64_t width) {
-        add(name + ".weight", {width});
-        add(name + ".bias", {width});
-    }
-    Tensors tensors;
-};
-
-/// A ViT of one block, 8 wide, for images of 6 x 6, by Hugging Face's names.
-Tensors small_vit(const std::string& root = "vit.") {
-    Writer out;
-    const bool distilled = root == "deit.";
-    out.add(root + "embeddings.cls_token", {1, 1, 8});
-    if (distilled) {
-        out.add(root + "embeddings.distillation_token", {1, 1, 8});
-    }
-    out.add(root + "embeddings.position_embeddings", {1, distilled ? 6U : 5U, 8});
-    out.add(root + "embeddings.patch_embeddings.projection.weight", {8, 3, 3, 3});
-    out.add(root + "embeddings.patch_embeddings.projection.bias", {8});
-    const std::string at = root + "encoder.layer.0.";
-    for (const char* name : {"attention.attention.query", "attention.attention.key",
-                             "attention.attention.value", "attention.output.dense"}) {
-        out.linear(at + name, 8, 8);
-    }
-    out.norm(at + "layernorm_before", 8);
-    out.norm(at + "layernorm_after", 8);
-    out.linear(at + "intermediate.dense", 12, 8);
-    out.linear(at + "output.dense", 8, 12);
-    out.norm(root + "layernorm", 8);
-    out.linear("classifier", 2, 8);
-    return out.tensors;
-}
-
-/// openai's CLIP without a block, 8 wide: texts of 4 tokens, images of 6 x 6.
-Tensors small_clip() {
-    Writer out;
-    out.add("visual.class_embedding", {8});
-    out.add("visual.conv1.weight", {8, 3, 3, 3});
-    out.add("visual.positional_embedding", {5, 8});
-    out.norm("visual.ln_pre", 8);
-    out.norm("visual.ln_post", 8);
-    out.add("visual.proj", {8, 4});
-    out.add("token_embedding.weight", {515, 8});
-    out.add("positional_embedding", {4, 8});
-    out.norm("ln_final", 8);
-    out.add("text_projection", {8, 4});
-    out.add("logit_scale", {});
-    out.add("input_resolution", {});
-    return out.tensors;
-}
 
 /// What becomes of a folder with these tensors: "accepted", or why not.
 std::string outcome(const Tensors& tensors, const TempFolder& folder,
@@ -185,7 +120,7 @@ TEST_CASE("vit: configurations and tensors that do not fit are refused by name")
     CHECK(contains(spoilt([](Tensors& t) { t.erase("vit.encoder.layer.0.output.dense.bias"); }),
                    "'vit.encoder.layer.0.output.dense.bias': is missing"));
     CHECK(contains(spoilt([](Tensors& t) {
-                       Writer writer;
+                       TensorWriter writer;
                        writer.add("vit.encoder.layer.1.output.dense.bias", {8});
                        t.insert(writer.tensors.begin(), writer.tensors.end());
                    }),
@@ -196,7 +131,7 @@ TEST_CASE("vit: configurations and tensors that do not fit are refused by name")
                    "'vit.embeddings.position_embeddings': is missing or not of rank 3"));
     CHECK(contains(
         spoilt([](Tensors& t) {
-            Writer writer;
+            TensorWriter writer;
             writer.add("vit.embeddings.patch_embeddings.projection.weight", {8, 3, 2, 4});
             t["vit.embeddings.patch_embeddings.projection.weight"] = writer.tensors.begin()->second;
         }),

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "checkpoint_writer.hpp"
+#include "importer_target.hpp"
+#include "kwt_writer.hpp"
+#include "small_encoders.hpp"
+
+namespace m4::fuzz {
+
+namespace {
+
+/// Byte `value` as CLIP's files write it.
+std::string byte_name(int value, int& others) {
+    const bool seen = (value > 32 && value < 127) || (value > 160 && value != 173);
+    const int code = seen ? value : 256 + others++;
+    return code < 128 ? std::string(1, static_cast<char>(code))
+                      : std::string{static_cast<char>(0xc0 + code / 64),
+                                    static_cast<char>(0x80 + code % 64)};
+}
+
+std::string tokenizer_json() {
+    nlohmann::json vocabulary;
+    for (const char* end : {"", "</w>"}) {
+        int others = 0;
+        for (int value = 0; value < 256; ++value) {
+            vocabulary[byte_name(value, others) + end] = vocabulary.size();
+        }
+    }
+    for (const char* token : {"ab", "abc</w>", "<|startoftext|>", "<|endoftext|>"}) {
+        vocabulary[token] = vocabulary.size();
+    }
+    const nlohmann::json all = {{"normalizer", {{"type", "Lowercase"}}},
+                                {"pre_tokenizer", {{"type", "ByteLevel"}}},
+                                {"added_tokens", {{{"id", 517}, {"content", "<|more|>"}}}},
+                                {"model",
+                                 {{"type", "BPE"},
+                                  {"end_of_word_suffix", "</w>"},
+                                  {"vocab", vocabulary},
+                                  {"merges", {"a b", {"ab", "c</w>"}}}}}};
+    return all.dump();
+}
+
+std::string tflite() {
+    test::KwtSizes sizes;
+    sizes.samples = 60;
+    sizes.shift = 4;
+    sizes.bins = 8;
+    sizes.mel_bins = 4;
+    sizes.coefficients = 3;
+    sizes.width = 4;
+    sizes.inner = 6;
+    sizes.blocks = 1;
+    return test::kwt_tflite(sizes, test::random_kwt(sizes, 2));
+}
+
+std::string gguf() {
+    const test::LlamaShape shape = {
+        .dim = 8, .layers = 1, .heads = 2, .kv_heads = 1, .head_dim = 4, .ffn = 8};
+    return test::llama_gguf(test::random_llama(shape, 1), test::Stored::f16).bytes();
+}
+
+}  // namespace
+
+std::vector<std::vector<std::uint8_t>> importer_seeds() {
+    const std::vector<std::pair<std::uint8_t, std::string>> files = {
+        {0, test::safetensors_bytes(test::small_vit())},
+        {0, test::safetensors_bytes(test::small_vit("deit."))},
+        {0, test::safetensors_bytes(test::small_clip())},
+        {1, gguf()},
+        {2, tflite()},
+        {3, "#version: 0.2\na b\nab c</w>\nt h\nth e</w>\n! !\n!! !!\n"},
+        {4, tokenizer_json()},
+        {5, R"({"model_type": "vit", "architectures": ["ViTForImageClassification"],
+ "hidden_act": "gelu", "num_attention_heads": 2, "layer_norm_eps": 1e-12,
+ "id2label": {"0": "cat", "1": "dog"}})"},
+        {6, R"({"do_resize": true, "size": {"height": 8, "width": 8}, "resample": 2,
+ "do_center_crop": true, "crop_size": 6, "do_rescale": true, "rescale_factor": 0.00392156862745098,
+ "do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})"},
+        {7, "#version: 0.2\na b\n"},
+    };
+    std::vector<std::vector<std::uint8_t>> seeds;
+    for (const auto& [kind, file] : files) {
+        seeds.emplace_back(1, kind);
+        seeds.back().insert(seeds.back().end(), file.begin(), file.end());
+    }
+    return seeds;
+}
+
+}  // namespace m4::fuzz
