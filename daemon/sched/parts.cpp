@@ -25,7 +25,11 @@ Modality modality_of(const Part& part) {
         Modality operator()(const firmware::MotionRecipe& /*r*/) const { return Modality::motion; }
         Modality operator()(const firmware::TextRecipe& /*r*/) const { return Modality::text; }
     };
-    return part.kind == PartKind::encoder ? std::visit(Of{}, part.recipe) : Modality::none;
+    if (part.kind != PartKind::encoder) {
+        return Modality::none;
+    }
+    // Without a tokeniser, too: it then takes tokens.
+    return part.vocabulary != 0 ? Modality::text : std::visit(Of{}, part.recipe);
 }
 
 Modality modality_of(const MediaInput& input) {
