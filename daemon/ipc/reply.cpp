@@ -36,6 +36,8 @@ std::string_view kind_name(firmware::PartKind kind) {
     switch (kind) {
         case firmware::PartKind::backbone:
             return "backbone";
+        case firmware::PartKind::decoder:
+            return "decoder";
         case firmware::PartKind::projector:
             return "projector";
         case firmware::PartKind::encoder:
