@@ -143,6 +143,23 @@ class OutcomeEncoder {
         add(encoder, wire::CreateEncodeReply(encoder.builder(), part, encoded.inputs, values));
     }
 
+    void operator()(const sched::TranscriptPart& part) {
+        Encoder encoder;
+        const auto ids = put_vector<std::uint32_t>(encoder, part.ids);
+        const auto text = encoder.put_bytes(part.text);
+        add(encoder,
+            wire::CreateTranscribeChunk(encoder.builder(), part.start_ms, part.end_ms, ids, text));
+    }
+
+    void operator()(const sched::TranscribeFinished& finished) {
+        Encoder encoder;
+        const auto part = encoder.builder().CreateString(finished.part);
+        const auto language = encoder.builder().CreateString(finished.language);
+        const auto usage = put_usage(encoder, finished.usage);
+        add(encoder,
+            wire::CreateTranscribeDone(encoder.builder(), part, language, finished.windows, usage));
+    }
+
     /// For the scheduler, not for clients.
     void operator()(const sched::Prepared& /*prepared*/) {}
 
@@ -387,6 +404,7 @@ std::vector<Packet> outcome_packets(sched::RequestId request, const sched::Outco
 bool is_last(const sched::Outcome& outcome) {
     return !std::holds_alternative<sched::Piece>(outcome) &&
            !std::holds_alternative<sched::ScoreRows>(outcome) &&
+           !std::holds_alternative<sched::TranscriptPart>(outcome) &&
            !std::holds_alternative<sched::BenchProgress>(outcome);
 }
 
