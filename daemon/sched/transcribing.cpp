@@ -313,8 +313,12 @@ void Transcribing::end_window(std::vector<Outcome>& outcomes) {
     const auto* times = what_.timestamps ? how_ : nullptr;
     Segments segments = cut_segments(ids, times, sound_ms(), window_ms());
     for (Segment& segment : segments.all) {
-        std::string text =
-            what_.tokenizer == nullptr ? std::string() : what_.tokenizer->decode(segment.ids);
+        std::string text;
+        if (what_.tokenizer != nullptr) {
+            firmware::Utf8Assembler whole;
+            text = whole.push(what_.tokenizer->decode(segment.ids));
+            text += whole.finish();
+        }
         outcomes.push_back(TranscriptPart{start_ms_ + segment.start_ms, start_ms_ + segment.end_ms,
                                           std::move(segment.ids), std::move(text)});
     }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "byte_tokenizer.hpp"
 #include "lib/error.hpp"
 #include "transformer.hpp"
 #include "whisper.hpp"
@@ -23,6 +24,7 @@ class WhisperDecoder {
     WhisperDecoder(const EncoderSource& source, const JsonObject& config,
                    const ImportOptions& options, ImageBuilder& builder)
         : source_(source),
+          options_(options),
           config_(config),
           tensors_(source.checkpoint, options, builder),
           prepare_("prepare"),
@@ -70,7 +72,9 @@ class WhisperDecoder {
                          .architecture = "whisper",
                          .kind = PartKind::decoder,
                          .ignored = {"model.encoder.", "proj_out."},
-                         .text = {.vocabulary = vocabulary, .context = context},
+                         .text = {.vocabulary = vocabulary,
+                                  .context = context,
+                                  .tokenizer = tokenizer(vocabulary)},
                          .space = encoder,
                          .memory_rows = whisper_size(config_, "max_source_positions"),
                          .transcription = whisper_transcription(source_.file, config_, vocabulary)},
@@ -78,6 +82,14 @@ class WhisperDecoder {
     }
 
    private:
+    /// Its section; empty: there is none, and the part gives ids only.
+    [[nodiscard]] std::vector<std::byte> tokenizer(std::uint32_t vocabulary) const {
+        const auto file = options_.tokenizer.empty()
+                              ? find_byte_vocabulary(source_.file)
+                              : std::optional<std::filesystem::path>(options_.tokenizer);
+        return file ? read_byte_vocabulary(*file, vocabulary) : std::vector<std::byte>();
+    }
+
     /// The embedding, unless the configuration says that it is another's.
     Ref output_matrix(Ref embedding, std::uint32_t vocabulary) {
         return config_.bool_value("tie_word_embeddings").value_or(true)
@@ -133,6 +145,7 @@ class WhisperDecoder {
     }
 
     const EncoderSource& source_;
+    const ImportOptions& options_;
     const JsonObject& config_;
     EncoderTensors tensors_;
     ProgramBuilder prepare_;

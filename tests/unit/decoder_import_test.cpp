@@ -8,6 +8,7 @@
 #include "importers/import.hpp"
 #include "lib/builder.hpp"
 #include "lib/image.hpp"
+#include "lib/tokenizer.hpp"
 #include "plain_whisper.hpp"
 #include "temp_folder.hpp"
 
@@ -109,6 +110,49 @@ TEST_CASE("Whisper: which tokens ask for what") {
     REQUIRE(plain.import() == "accepted");
     CHECK(plain.package().parts.at(1).transcription->start == 9);
     CHECK(plain.package().parts.at(1).transcription->suppressed.size() == 1);
+}
+
+TEST_CASE("Whisper: a vocabulary beside it is what its ids say") {
+    Folder folder;
+    write_file(folder.path / "vocab.json",
+               std::string_view(R"({"Hello": 0, "\u0120w\u00c3\u00b6rld": 1, "\u00c3": 2,
+"<|endoftext|>": 3, "!": 4})"));
+    REQUIRE(folder.import() == "accepted");
+    const auto mapped = firmware::MappedImage::open_folder(folder.path / "image");
+    const firmware::Part& part = mapped.image().package().parts.at(1);
+    REQUIRE(part.tokenizer_tensor != 0);
+    const auto section = mapped.bytes(mapped.image().tensors().at(part.tokenizer_tensor));
+    const firmware::Tokenizer tokenizer(section, "section");
+    CHECK(tokenizer.vocabulary() == 50);
+    const std::vector<std::uint32_t> ids = {3, 0, 1, 4, 49};
+    CHECK(tokenizer.decode(ids) == "Hello w\u00f6rld!");
+    CHECK(tokenizer.piece(2, true) == "\xc3");
+    CHECK(tokenizer.piece(50, true).empty());
+    CHECK(tokenizer.is_control(49));
+    CHECK(tokenizer.encode("Hello", true).empty());
+    // tokenizer.json goes before it; what that adds has no text.
+    write_file(folder.path / "model.tokenizer.json",
+               std::string_view(R"({"model": {"vocab": {"Bye": 0, "x": 1}},
+"added_tokens": [{"id": 1, "content": "x"}, {"id": 7, "content": "<|0.00|>"}]})"));
+    REQUIRE(folder.import() == "accepted");
+    const auto again = firmware::MappedImage::open_folder(folder.path / "image");
+    const auto other = again.bytes(
+        again.image().tensors().at(again.image().package().parts.at(1).tokenizer_tensor));
+    CHECK(firmware::Tokenizer(other, "section").decode(std::vector<std::uint32_t>{0, 1, 7}) ==
+          "Bye");
+    const auto refused = [&](std::string_view json, const char* why) {
+        write_file(folder.path / "model.tokenizer.json", json);
+        const std::string text = folder.import();
+        CAPTURE(text);
+        CHECK(contains(text, why));
+    };
+    refused(R"({"a": 50})", "id 50 is not below the vocabulary, 50");
+    refused(R"({"a": -1})", "id -1 is not below");
+    refused(R"({"a": 1, "b": 1})", "two tokens have id 1");
+    refused(R"({"a b": 1})", "has a character that is no byte");
+    refused(R"({"model": {}})", "key 'vocab': is missing");
+    refused(R"({"model": {"vocab": {}}, "added_tokens": [1]})", "1 has no id");
+    refused(R"({"model": {"vocab": {}}, "added_tokens": 1})", "is no list");
 }
 
 TEST_CASE("Whisper: a decoder that does not fit is refused by name") {
