@@ -24,7 +24,7 @@ const firmware::Program& forward_program(const firmware::Part& part) {
             return program;
         }
     }
-    throw DeviceError("the image's backbone has no program 'forward'");
+    throw DeviceError("part " + part.name + " has no program 'forward'");
 }
 
 std::uint32_t checked_rows(const Options& options) {
@@ -79,12 +79,20 @@ KvPool make_pool(const vk::Device& device, const Options& options, std::uint32_t
     return pool;
 }
 
+ops::StepWords step_words(const firmware::Part& part, std::uint32_t max_rows, const KvPool& pool) {
+    const std::uint32_t longest = std::max(part.context_length, part.memory_rows);
+    const auto words =
+        ops::StepWords::for_rows(max_rows, std::min(pool.pages_of(longest), pool.pages()));
+    return part.memory_rows == 0 ? words : words.with_memory();
+}
+
 }  // namespace
 
-Engine::Impl::Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const Options& options)
+Engine::Impl::Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const Options& options,
+                   const firmware::Part& part_)
     : own(std::move(own_runtime)),
       image(runtime.image()),
-      part(backbone(image.package())),
+      part(part_),
       program(forward_program(part)),
       max_rows(checked_rows(options)),
       guard(runtime.guard()),
@@ -94,12 +102,12 @@ Engine::Impl::Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const
       kv_dtype(dtype_of(options.kv_type)),
       kv(kv_shape(program, kv_dtype)),
       pool(make_pool(device, options, kv.position_units)),
-      words(ops::StepWords::for_rows(max_rows,
-                                     std::min(pool.pages_of(part.context_length), pool.pages()))),
+      words(step_words(part, max_rows, pool)),
       logits_value(port_value(program.outputs, firmware::Role::logits)),
       values(lay_out(program, words, max_rows, device, options)),
       memory(device, pipelines,
-             {values.size_bytes, pool.pages() * pool.page_units() * ops::kUnitBytes, max_rows},
+             {std::max(values.size_bytes, memory_value_bytes()),
+              pool.pages() * pool.page_units() * ops::kUnitBytes, max_rows},
              words, options.force_storage),
       logits(device, std::uint64_t{max_rows} * part.vocabulary * sizeof(float),
              hpp::BufferUsageFlagBits::eTransferDst, vk::MemoryKind::readback),
@@ -112,7 +120,8 @@ Engine::Impl::Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const
       tunings(device, options.cache_dir),
       plan(make_plan(tunings.best().tuning)),
       copying(device.create_commands()),
-      embedding(find_embedding()) {
+      embedding(find_embedding()),
+      remembering(make_remembering()) {
     report = runtime.report();
     report.kv_pool_bytes = memory.kv().size_bytes();
     report.kernels = plan->plan.kernel_count();
@@ -121,19 +130,28 @@ Engine::Impl::Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const
 }
 
 std::unique_ptr<KvSequence> Engine::Impl::create_sequence(std::uint32_t capacity) {
-    return pool.pages_of(capacity) > pool.pages() ? nullptr
-                                                  : std::make_unique<KvSequence>(pool, capacity);
+    return pool.pages_of(std::max(capacity, part.memory_rows)) > pool.pages()
+               ? nullptr
+               : std::make_unique<KvSequence>(pool, capacity, part.memory_rows);
 }
 
 Engine::Engine(const firmware::MappedImage& image, const Options& options)
     : impl_(vk::translate([&] {
           auto runtime = std::make_unique<Runtime>(image, options);
           Runtime& shared = *runtime;
-          return std::make_unique<Impl>(shared, std::move(runtime), options);
+          return std::make_unique<Impl>(shared, std::move(runtime), options,
+                                        backbone(shared.image().package()));
       })) {}
 
 Engine::Engine(Runtime& runtime, const Options& options)
-    : impl_(vk::translate([&] { return std::make_unique<Impl>(runtime, nullptr, options); })) {}
+    : impl_(vk::translate([&] {
+          return std::make_unique<Impl>(runtime, nullptr, options,
+                                        backbone(runtime.image().package()));
+      })) {}
+
+Engine::Engine(Runtime& runtime, const Options& options, const firmware::Part& part)
+    : impl_(
+          vk::translate([&] { return std::make_unique<Impl>(runtime, nullptr, options, part); })) {}
 
 Engine::~Engine() = default;
 
@@ -197,6 +215,18 @@ std::span<const float> Engine::step(std::span<const Chunk> chunks, std::uint32_t
 
 std::uint32_t Engine::embedded_columns() const {
     return impl_->embedding.columns;
+}
+
+std::uint32_t Engine::memory_rows() const {
+    return impl_->part.memory_rows;
+}
+
+std::uint32_t Engine::memory_columns() const {
+    return impl_->remembering == nullptr ? 0 : impl_->remembering->features.columns;
+}
+
+void Engine::load_memory(Sequence& sequence, std::span<const float> rows) {
+    impl_->load_memory(sequence, rows);
 }
 
 std::uint32_t Engine::most_passes() const {

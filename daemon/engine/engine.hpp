@@ -164,7 +164,7 @@ struct Chunk {
 
 class Runtime;
 
-/// Runs the backbone's `forward` program. Not thread-safe: one thread (the
+/// Runs the backbone's `forward` program, or a decoder's. Not thread-safe: one thread (the
 /// scheduler's) constructs, uses and destroys it, save report() and the
 /// constant getters, which any thread may call after construction.
 class Engine {
@@ -174,6 +174,8 @@ class Engine {
     Engine(const firmware::MappedImage& image, const Options& options);
     /// On what others share. `runtime` must outlive the engine.
     Engine(Runtime& runtime, const Options& options);
+    /// For this part of its image, a backbone or a decoder.
+    Engine(Runtime& runtime, const Options& options, const firmware::Part& part);
     ~Engine();
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
@@ -213,6 +215,13 @@ class Engine {
     /// Values of a row that stands for an input of another sense; 0: the image's
     /// backbone takes none.
     [[nodiscard]] std::uint32_t embedded_columns() const;
+    /// Of a decoder: the rows of an input, and their columns. Of a backbone 0.
+    [[nodiscard]] std::uint32_t memory_rows() const;
+    [[nodiscard]] std::uint32_t memory_columns() const;
+    /// The next 1 to max_step_rows() rows of the encoder's hidden states for a sequence
+    /// of a decoder, which has no tokens before it has all memory_rows(). With the first
+    /// of them it takes the pages it will ever hold. Throws as step() does.
+    void load_memory(Sequence& sequence, std::span<const float> rows);
     /// Passes that are worth it on this device, at most.
     [[nodiscard]] std::uint32_t most_passes() const;
     /// What the last step chose for its chunks with Logits::greedy: pass by

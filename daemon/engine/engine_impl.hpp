@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <functional>
@@ -91,12 +92,26 @@ struct Engine::Impl {
         hpp::raii::CommandBuffer commands = nullptr;  // of such a step, recorded anew each time
     };
     Embedding embedding;
+    /// Of a decoder: its program `prepare` (decoder_memory.cpp).
+    struct Remembering {
+        const firmware::Program& program;
+        ValueLayout values;
+        ops::Context context;
+        Plan plan;
+        ops::ValuePlace features;
+        vk::Buffer host;  // of features, rows padded as in the arena
+        std::map<std::uint32_t, hpp::raii::CommandBuffer> recorded;  // by rows
+
+        Remembering(Impl& engine, const firmware::Program& program_);
+    };
+    std::unique_ptr<Remembering> remembering;  // null: a backbone
     bool lost = false;
     std::size_t warmed = 0;  // of kWarmRows
     std::size_t steps = 0;
 
     /// `own_runtime` null: `runtime` is another's, else it.
-    Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const Options& options);
+    Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const Options& options,
+         const firmware::Part& part_);
 
     ops::StepShape check(std::span<const Chunk> chunks, std::uint32_t passes) const;
     void check_chunk(const Chunk& chunk, std::uint32_t passes) const;
@@ -122,6 +137,19 @@ struct Engine::Impl {
     /// Commands of a step that puts the chunks' embedded rows in place.
     hpp::CommandBuffer commands_embedding(std::span<const Chunk> chunks,
                                           const ops::StepShape& shape);
+    /// Of the arena, for `prepare`; 0: a backbone.
+    std::uint64_t memory_value_bytes() const;
+    std::unique_ptr<Remembering> make_remembering();
+    const hpp::raii::CommandBuffer& commands_remembering(std::uint32_t rows);
+    void load_memory(Sequence& sequence, std::span<const float> rows);
+    void check_memory(const Sequence& sequence, std::span<const float> rows) const;
+    /// Free pages that a sequence of `rows` tokens takes.
+    std::uint32_t pages_of_sequence(std::uint32_t rows) const {
+        return pool.pages_of(std::max(rows, part.memory_rows));
+    }
+    std::unique_ptr<KvSequence> create_warm_sequence(std::uint32_t rows);
+    /// Runs what was written into the step buffer; the engine is lost where it fails.
+    void run(const std::function<std::vector<hpp::CommandBuffer>()>& buffers);
     void compute(std::span<const Chunk> chunks, const ops::StepShape& shape,
                  const Recorded& commands);
     Profile profile(std::span<const Chunk> chunks);

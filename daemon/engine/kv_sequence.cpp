@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "kv_sequence.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -10,6 +11,8 @@ KvSequence::KvSequence(const KvSequence& other)
     : Sequence(other),
       pool_(other.pool_),
       capacity_(other.capacity_),
+      memory_rows_(other.memory_rows_),
+      memory_length_(other.memory_length_),
       length_(other.length_),
       pages_(other.pages_) {
     for (const std::uint32_t page : pages_) {
@@ -33,11 +36,16 @@ void KvSequence::rewind(std::uint32_t length) {
 }
 
 void KvSequence::trim() {
-    const std::uint32_t kept = pool_.pages_of(length_);
+    const std::uint32_t kept =
+        std::max(pool_.pages_of(length_), memory_length_ == 0 ? 0 : memory_pages());
     while (pages_.size() > kept) {
         pool_.release(pages_.back());
         pages_.pop_back();
     }
+}
+
+std::uint32_t KvSequence::written_end(std::uint32_t count) const {
+    return std::min(pool_.pages_of(length_ + count), static_cast<std::uint32_t>(pages_.size()));
 }
 
 /// At most: where all who hold a page write to it in one step, the last of them
@@ -47,21 +55,25 @@ std::uint32_t KvSequence::pages_needed(std::uint32_t count) const {
         return 0;
     }
     const auto held = static_cast<std::uint32_t>(pages_.size());
-    const bool appends_to_page = length_ % pool_.page_positions() != 0;
-    return pool_.pages_of(length_ + count) - held +
-           (appends_to_page && last_page_shared() ? 1U : 0U);
+    std::uint32_t needed = std::max(pool_.pages_of(length_ + count), memory_pages()) - held;
+    for (std::uint32_t i = length_ / pool_.page_positions(); i < written_end(count); ++i) {
+        needed += pool_.shared(pages_[i]) ? 1U : 0U;
+    }
+    return needed;
 }
 
 bool KvSequence::last_page_shared() const {
-    return !pages_.empty() && pool_.shared(pages_.back());
+    return memory_length_ != 0 || (!pages_.empty() && pool_.shared(pages_.back()));
 }
 
 void KvSequence::take_pages(std::uint32_t count, std::vector<PageCopy>& copies) {
-    if (count != 0 && length_ % pool_.page_positions() != 0 && last_page_shared()) {
-        const std::uint32_t own = pool_.take();
-        copies.push_back({pages_.back(), own});
-        pool_.release(pages_.back());
-        pages_.back() = own;
+    for (std::uint32_t i = length_ / pool_.page_positions(); i < written_end(count); ++i) {
+        if (pool_.shared(pages_[i])) {
+            const std::uint32_t own = pool_.take();
+            copies.push_back({pages_[i], own});
+            pool_.release(pages_[i]);
+            pages_[i] = own;
+        }
     }
     const std::uint32_t wanted = pool_.pages_of(length_ + count);
     while (pages_.size() < wanted) {
@@ -69,7 +81,18 @@ void KvSequence::take_pages(std::uint32_t count, std::vector<PageCopy>& copies) 
     }
 }
 
+void KvSequence::take_memory() {
+    while (pages_.size() < memory_pages()) {
+        pages_.push_back(pages_.empty() ? pool_.take() : pool_.take(pages_.back()));
+    }
+}
+
 std::unique_ptr<Sequence> KvSequence::clone() const {
+    // Rows still to come would be written into pages of both.
+    if (memory_length_ != 0 && memory_length_ != memory_rows_) {
+        throw std::invalid_argument("cannot clone a sequence of " + std::to_string(memory_length_) +
+                                    " of " + std::to_string(memory_rows_) + " rows of memory");
+    }
     return std::unique_ptr<Sequence>(new KvSequence(*this));
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "engine.hpp"
@@ -8,8 +10,8 @@
 
 namespace m4::engine {
 
-/// All parts of an image on one device: its backbone, where it has one, and its
-/// encoders. One thread constructs, uses and destroys it, save report().
+/// All parts of an image on one device: its backbone, where it has one, its
+/// encoders and its decoders. One thread constructs, uses and destroys it, save report().
 class Model {
    public:
     /// `image` must outlive it. Throws DeviceError and, where the image is lost
@@ -22,6 +24,11 @@ class Model {
     /// Null: the image has none.
     [[nodiscard]] Engine* backbone();
     [[nodiscard]] Senses& senses();
+    /// The decoder that is part `part` of the package, made when it is first asked for. Its
+    /// KV pool has room for one input and kBeams continuations of it, whatever the options
+    /// say. Throws DeviceError, and std::invalid_argument where that part is none.
+    [[nodiscard]] Engine& decoder(std::size_t part);
+    static constexpr std::uint32_t kBeams = 5;
     /// Constant; any thread.
     [[nodiscard]] const DeviceReport& report() const;
 

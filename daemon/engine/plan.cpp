@@ -246,6 +246,20 @@ std::vector<std::pair<std::size_t, std::size_t>> group_bounds(const firmware::Pr
     return bounds;
 }
 
+/// Of an input that the step buffer holds.
+std::uint32_t word_of(firmware::Role role, const ops::StepWords& words) {
+    switch (role) {
+        case firmware::Role::token_ids:
+            return words.token_ids;
+        case firmware::Role::positions:
+            return words.positions;
+        case firmware::Role::memory_positions:
+            return words.memory_positions;
+        default:
+            return words.output_rows;
+    }
+}
+
 }  // namespace
 
 std::vector<std::uint32_t> used_tensors(const firmware::Program& program) {
@@ -342,9 +356,7 @@ ValueLayout lay_out_values(const firmware::Program& program, const ops::StepWord
             continue;
         }
         ops::ValuePlace& place = layout.places[port.value];
-        place.word = port.role == firmware::Role::token_ids   ? words.token_ids
-                     : port.role == firmware::Role::positions ? words.positions
-                                                              : words.output_rows;
+        place.word = word_of(port.role, words);
     }
     layout.size_bytes = placement.size_bytes;
     return layout;

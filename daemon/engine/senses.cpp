@@ -23,7 +23,8 @@ Encoder& Senses::Impl::at(std::size_t part) {
         return *found->second;
     }
     const auto& parts = runtime.image().package().parts;
-    if (part >= parts.size() || parts[part].kind == firmware::PartKind::backbone) {
+    if (part >= parts.size() || (parts[part].kind != firmware::PartKind::encoder &&
+                                 parts[part].kind != firmware::PartKind::projector)) {
         throw std::invalid_argument("part " + std::to_string(part) + " is no encoder");
     }
     auto made = std::make_unique<Encoder>(runtime.device(), runtime.pipelines(), runtime.weights(),

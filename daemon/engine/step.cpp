@@ -23,6 +23,10 @@ void Engine::Impl::check_chunk(const Chunk& chunk, std::uint32_t passes) const {
     if (chunk.tokens.empty()) {
         throw broken("a chunk holds no tokens");
     }
+    if (sequence->memory_length() != part.memory_rows) {
+        throw broken("a sequence has " + std::to_string(sequence->memory_length()) + " of " +
+                     std::to_string(part.memory_rows) + " rows of memory");
+    }
     if (passes > 1 && (chunk.tokens.size() != 1 || chunk.logits != Logits::greedy)) {
         throw broken("a chunk of several passes is not one token, greedy");
     }
@@ -264,32 +268,12 @@ std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks, std::ui
             std::size_t{shape.outputs - shape.greedy - shape.top} * part.vocabulary};
 }
 
-/// A checked step; `commands` gives its commands once all they read is written.
-void Engine::Impl::compute(std::span<const Chunk> chunks, const ops::StepShape& shape,
-                           const Recorded& commands) {
-    ids.clear();
-    candidates.clear();
+void Engine::Impl::run(const std::function<std::vector<hpp::CommandBuffer>()>& buffers) {
     if (lost) {
         throw DeviceError("the Vulkan device failed before");
     }
-    if (shape.tokens == 0) {
-        return;
-    }
     try {
-        vk::translate([&] {
-            if (++steps == kColdSteps) {
-                end_cold();
-            }
-            const std::vector<PageCopy> copies = take_pages(chunks, shape.chain);
-            write_step(chunks);
-            std::vector<hpp::CommandBuffer> buffers;
-            if (!copies.empty()) {
-                record_copies(copies);
-                buffers.push_back(*copying);
-            }
-            buffers.push_back(commands());
-            device.run(buffers);
-        });
+        vk::translate([&] { device.run(buffers()); });
     } catch (const DeviceError&) {
         lost = true;
         throw;
@@ -298,6 +282,30 @@ void Engine::Impl::compute(std::span<const Chunk> chunks, const ops::StepShape& 
     if (guard != nullptr) {
         guard->check();
     }
+}
+
+/// A checked step; `commands` gives its commands once all they read is written.
+void Engine::Impl::compute(std::span<const Chunk> chunks, const ops::StepShape& shape,
+                           const Recorded& commands) {
+    ids.clear();
+    candidates.clear();
+    if (shape.tokens == 0 && !lost) {
+        return;
+    }
+    run([&] {
+        if (++steps == kColdSteps) {
+            end_cold();
+        }
+        const std::vector<PageCopy> copies = take_pages(chunks, shape.chain);
+        write_step(chunks);
+        std::vector<hpp::CommandBuffer> buffers;
+        if (!copies.empty()) {
+            record_copies(copies);
+            buffers.push_back(*copying);
+        }
+        buffers.push_back(commands());
+        return buffers;
+    });
     for (const Chunk& chunk : chunks) {
         static_cast<KvSequence&>(*chunk.sequence)
             .grow(static_cast<std::uint32_t>(chunk.tokens.size()) + shape.chain - 1);

@@ -47,7 +47,7 @@ std::unique_ptr<TunedPlan> Engine::Impl::make_plan(ops::Tuning tuning) {
 double Engine::Impl::time_step(std::uint32_t rows) {
     using Clock = std::chrono::steady_clock;
     constexpr int kTimes = 5;
-    const auto sequence = create_sequence(rows);
+    const auto sequence = create_warm_sequence(rows);
     const std::vector<std::uint32_t> tokens(rows, 0);
     const Chunk chunk{sequence.get(), tokens, Logits::last};
     double least = std::numeric_limits<double>::infinity();
@@ -88,7 +88,15 @@ std::uint32_t Engine::Impl::next_warm_rows() const {
         return 0;
     }
     const std::uint32_t rows = std::min({kWarmRows[warmed], max_rows, part.context_length});
-    return pool.pages_of(rows) > pool.free() ? 0 : rows;
+    return pages_of_sequence(rows) > pool.free() ? 0 : rows;
+}
+
+/// Whatever lies in its pages is its memory: nobody sees what is computed of it.
+std::unique_ptr<KvSequence> Engine::Impl::create_warm_sequence(std::uint32_t rows) {
+    auto sequence = create_sequence(rows);
+    sequence->take_memory();
+    sequence->remember(part.memory_rows);
+    return sequence;
 }
 
 /// Drivers may compile as late as at a kernel's first dispatch: so it is run.
@@ -97,7 +105,7 @@ bool Engine::Impl::warm_up() {
         if (++warmed == kWarmRows.size()) {
             end_cold();
         }
-        const auto sequence = create_sequence(rows);
+        const auto sequence = create_warm_sequence(rows);
         const std::vector<std::uint32_t> tokens(rows, 0);
         std::vector<Logits> kinds = {Logits::all, Logits::greedy};  // and argmax
         if (force_candidates || plan->context.tuning.top_on_device) {
@@ -110,7 +118,7 @@ bool Engine::Impl::warm_up() {
         }
     } else if (warmed == kWarmRows.size() && tunings.next() != nullptr &&
                std::min(max_rows, part.context_length) >= kBatchRows &&
-               pool.pages_of(kBatchRows) <= pool.free()) {
+               pages_of_sequence(kBatchRows) <= pool.free()) {
         try_tuning();
     } else {
         return false;

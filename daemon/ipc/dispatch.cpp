@@ -119,7 +119,7 @@ sched::MediaInput input_of(const wire::Media& media) {
 /// The data of a request, or what to answer instead. What an app may have got wrong
 /// with a memfd of its own costs it the request, not the connection.
 std::optional<Command> take_media(const wire::Bulk* bulk, UniqueFd& fd, const Limits& limits,
-                                  EncodeMedia& request) {
+                                  std::shared_ptr<const protocol::BulkView>& out) {
     auto data = std::make_shared<protocol::BulkView>();
     const Fault fault = protocol::take_view(bulk, fd, limits.media_bytes, *data);
     if (fault == Fault::kBulkUnsealed || fault == Fault::kBulkSize) {
@@ -131,7 +131,7 @@ std::optional<Command> take_media(const wire::Bulk* bulk, UniqueFd& fd, const Li
     if (fault != Fault::kNone) {
         return fault_command(fault, std::to_string(limits.media_bytes) + " bytes of media");
     }
-    request.data = std::move(data);
+    out = std::move(data);
     return std::nullopt;
 }
 
@@ -151,7 +151,7 @@ Command to_command(const wire::EncodeRequest& encode, UniqueFd& fd, const Limits
             request.inputs.inputs.push_back(input_of(*media));
         }
     }
-    if (auto refusal = take_media(encode.data(), fd, limits, request)) {
+    if (auto refusal = take_media(encode.data(), fd, limits, request.data)) {
         return std::move(*refusal);
     }
     return request;
@@ -165,7 +165,27 @@ Command to_command(const wire::SessionMediaRequest& append, UniqueFd& fd, const 
     request.inputs.part = text_of(append.part());
     request.inputs.session = append.session();
     request.inputs.inputs.push_back(input_of(*append.input()));
-    if (auto refusal = take_media(append.data(), fd, limits, request)) {
+    if (auto refusal = take_media(append.data(), fd, limits, request.data)) {
+        return std::move(*refusal);
+    }
+    return request;
+}
+
+Command to_command(const wire::TranscribeRequest& transcribe, UniqueFd& fd, const Limits& limits) {
+    if (transcribe.input() == nullptr) {
+        return Violation{"a transcribe request has an input"};
+    }
+    TranscribeMedia request;
+    request.inputs.part = text_of(transcribe.part());
+    request.inputs.input = input_of(*transcribe.input());
+    request.inputs.language = text_of(transcribe.language());
+    request.inputs.translate = transcribe.translate();
+    request.inputs.timestamps = transcribe.timestamps();
+    request.inputs.beam = transcribe.beam();
+    request.inputs.max_tokens = transcribe.max_tokens();
+    const auto prompt = protocol::span_of(transcribe.prompt());
+    request.inputs.prompt.assign(prompt.begin(), prompt.end());
+    if (auto refusal = take_media(transcribe.data(), fd, limits, request.data)) {
         return std::move(*refusal);
     }
     return request;
@@ -218,6 +238,8 @@ Command body_command(const wire::Frame& frame, UniqueFd& fd, const Limits& limit
             return to_command(*frame.body_as_EncodeRequest(), fd, limits);
         case wire::Body::SessionMediaRequest:
             return to_command(*frame.body_as_SessionMediaRequest(), fd, limits);
+        case wire::Body::TranscribeRequest:
+            return to_command(*frame.body_as_TranscribeRequest(), fd, limits);
         case wire::Body::PartsRequest:
             return AskParts{};
         case wire::Body::LabelsRequest:

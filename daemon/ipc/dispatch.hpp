@@ -13,6 +13,7 @@
 #include "sched/completion.hpp"
 #include "sched/parts.hpp"
 #include "sched/request.hpp"
+#include "sched/speech.hpp"
 
 /// Bytes to typed requests. No bytes past here.
 namespace m4::ipc {
@@ -50,6 +51,12 @@ struct EncodeMedia {
     std::shared_ptr<const protocol::BulkView> data;
 };
 
+/// Write down; likewise.
+struct TranscribeMedia {
+    sched::TranscribeInputs inputs;
+    std::shared_ptr<const protocol::BulkView> data;
+};
+
 struct Cancel {
     sched::RequestId target = 0;
 };
@@ -61,7 +68,7 @@ struct Violation {
 
 using Command =
     std::variant<Greeting, AskStatus, AskModel, AskParts, AskLabels, EncodeText, DecodeIds,
-                 EncodeMedia, sched::Request, Cancel, sched::Failure, Violation>;
+                 EncodeMedia, TranscribeMedia, sched::Request, Cancel, sched::Failure, Violation>;
 
 /// What a checked frame asks for; a Failure where it asks for too much. `fd`
 /// came with it: taken where the frame's payload is in it, else a violation.

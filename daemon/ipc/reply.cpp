@@ -36,6 +36,8 @@ std::string_view kind_name(firmware::PartKind kind) {
     switch (kind) {
         case firmware::PartKind::backbone:
             return "backbone";
+        case firmware::PartKind::decoder:
+            return "decoder";
         case firmware::PartKind::projector:
             return "projector";
         case firmware::PartKind::encoder:
@@ -139,6 +141,23 @@ class OutcomeEncoder {
         const auto part = encoder.builder().CreateString(encoded.part);
         const auto values = encoder.put_bulk(std::as_bytes(std::span(encoded.values)));
         add(encoder, wire::CreateEncodeReply(encoder.builder(), part, encoded.inputs, values));
+    }
+
+    void operator()(const sched::TranscriptPart& part) {
+        Encoder encoder;
+        const auto ids = put_vector<std::uint32_t>(encoder, part.ids);
+        const auto text = encoder.put_bytes(part.text);
+        add(encoder,
+            wire::CreateTranscribeChunk(encoder.builder(), part.start_ms, part.end_ms, ids, text));
+    }
+
+    void operator()(const sched::TranscribeFinished& finished) {
+        Encoder encoder;
+        const auto part = encoder.builder().CreateString(finished.part);
+        const auto language = encoder.builder().CreateString(finished.language);
+        const auto usage = put_usage(encoder, finished.usage);
+        add(encoder,
+            wire::CreateTranscribeDone(encoder.builder(), part, language, finished.windows, usage));
     }
 
     /// For the scheduler, not for clients.
@@ -385,6 +404,7 @@ std::vector<Packet> outcome_packets(sched::RequestId request, const sched::Outco
 bool is_last(const sched::Outcome& outcome) {
     return !std::holds_alternative<sched::Piece>(outcome) &&
            !std::holds_alternative<sched::ScoreRows>(outcome) &&
+           !std::holds_alternative<sched::TranscriptPart>(outcome) &&
            !std::holds_alternative<sched::BenchProgress>(outcome);
 }
 

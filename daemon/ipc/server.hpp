@@ -92,6 +92,7 @@ class Server final : private Connection::Owner {
     void perform(Connection& connection, sched::RequestId request, AskLabels& ask);
     void perform(Connection& connection, sched::RequestId request, EncodeText& encode);
     void perform(Connection& connection, sched::RequestId request, EncodeMedia& encode);
+    void perform(Connection& connection, sched::RequestId request, TranscribeMedia& transcribe);
     void perform(Connection& connection, sched::RequestId request, DecodeIds& decode);
     void perform(Connection& connection, sched::RequestId request, sched::Request& typed);
     void perform(Connection& connection, sched::RequestId request, Cancel& cancel);

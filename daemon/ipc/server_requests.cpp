@@ -195,6 +195,25 @@ void Server::perform(Connection& connection, sched::RequestId request, EncodeMed
     media_worker_.post(connection.id(), request, prepare);
 }
 
+void Server::perform(Connection& connection, sched::RequestId request,
+                     TranscribeMedia& transcribe) {
+    if (refused(connection, request, false)) {
+        return;
+    }
+    connection.begin(request);
+    wait_for_worker(connection, request, std::nullopt);
+    const auto prepare = [parts = parts_.parts,
+                          transcribe = std::move(transcribe)]() -> sched::Outcome {
+        try {
+            return sched::Prepared{sched::prepare_transcribe(
+                *parts, transcribe.inputs, transcribe.data->bytes(), transcribe.data)};
+        } catch (const sched::Refusal& refusal) {
+            return sched::Failure{refusal.code(), refusal.what(), 0};
+        }
+    };
+    media_worker_.post(connection.id(), request, prepare);
+}
+
 /// A connection waits for its text or media: what it asks next may build on it.
 void Server::wait_for_worker(Connection& connection, sched::RequestId request,
                              std::optional<sched::SessionId> session) {

@@ -35,6 +35,7 @@ struct StepWords {
         0;  ///< of greedy output i of pass j: j * max_rows + i; written by kernels
     std::uint32_t page_tables = 0;  ///< the tables, of `table_pages` words each
     std::uint32_t table_pages = 0;
+    std::uint32_t memory_positions = 0;  ///< of a decoder: the last row's, the same for each
     /// Ids and logits of the best tokens of an output, kCandidateWords each; written by
     /// kernels. The last of all: texel buffers end before them.
     std::uint32_t candidates = 0;
@@ -55,6 +56,14 @@ struct StepWords {
                 .candidates = (4 + kMostPasses + table_pages) * max_rows,
                 .count = (4 + kMostPasses + table_pages + kCandidateWords) * max_rows,
                 .max_rows = max_rows};
+    }
+    /// Of a decoder: memory_positions before the candidates.
+    [[nodiscard]] constexpr StepWords with_memory() const {
+        StepWords words = *this;
+        words.memory_positions = candidates;
+        words.candidates += max_rows;
+        words.count += max_rows;
+        return words;
     }
     /// Of an encoder: the tokens of each item, `token_rows` of them, and its picked row.
     [[nodiscard]] static constexpr StepWords for_items(std::uint32_t max_items,

@@ -88,6 +88,35 @@ std::uint64_t EngineBackend::senses_bytes() const {
     return model_->senses().memory_bytes();
 }
 
+Decoder& EngineBackend::decoder(std::size_t part) {
+    class Owned final : public Decoder {
+       public:
+        explicit Owned(engine::Engine& engine) : engine_(&engine) {}
+        [[nodiscard]] std::uint32_t max_step_rows() const override {
+            return engine_->max_step_rows();
+        }
+        [[nodiscard]] std::unique_ptr<engine::Sequence> create_sequence(
+            std::uint32_t capacity) override {
+            return engine_->create_sequence(capacity);
+        }
+        [[nodiscard]] engine::KvUse kv_use() const override { return engine_->kv_use(); }
+        void load_memory(engine::Sequence& sequence, std::span<const float> rows) override {
+            engine_->load_memory(sequence, rows);
+        }
+        [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks) override {
+            return engine_->step(chunks);
+        }
+
+       private:
+        engine::Engine* engine_;
+    };
+    const auto found = decoders_.find(part);
+    return *(found != decoders_.end()
+                 ? found
+                 : decoders_.emplace(part, std::make_unique<Owned>(model_->decoder(part))).first)
+                ->second;
+}
+
 TokenizerText::TokenizerText(const firmware::Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
 
 std::vector<std::uint32_t> TokenizerText::encode(std::string_view text, bool add_special) const {

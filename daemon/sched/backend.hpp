@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,6 +14,18 @@
 #include "lib/tokenizer.hpp"
 
 namespace m4::sched {
+
+/// What the scheduler needs of a decoder; the contract of engine::Engine.
+class Decoder {
+   public:
+    virtual ~Decoder() = default;
+    [[nodiscard]] virtual std::uint32_t max_step_rows() const = 0;
+    [[nodiscard]] virtual std::unique_ptr<engine::Sequence> create_sequence(
+        std::uint32_t capacity) = 0;
+    [[nodiscard]] virtual engine::KvUse kv_use() const = 0;
+    virtual void load_memory(engine::Sequence& sequence, std::span<const float> rows) = 0;
+    [[nodiscard]] virtual std::span<const float> step(std::span<const engine::Chunk> chunks) = 0;
+};
 
 /// What the scheduler needs of a model. Same contract as engine::Engine and
 /// engine::Senses: constructed, used and destroyed by the engine thread alone.
@@ -43,6 +57,9 @@ class Backend {
                                                       std::span<const std::uint32_t> tokens,
                                                       std::span<const std::uint32_t> picked) = 0;
     [[nodiscard]] virtual std::uint64_t senses_bytes() const = 0;
+    /// Of a part that is one, as long as the backend; it takes its memory when it is first
+    /// asked for. Throws as engine::Model::decoder() does.
+    [[nodiscard]] virtual Decoder& decoder(std::size_t part) = 0;
     /// Does some of the work that a later step would have to; false: none is left.
     virtual bool warm_up() = 0;
     /// How often warm_up() has something to do yet.
@@ -88,12 +105,14 @@ class EngineBackend final : public Backend {
                                               std::span<const std::uint32_t> tokens,
                                               std::span<const std::uint32_t> picked) override;
     [[nodiscard]] std::uint64_t senses_bytes() const override;
+    [[nodiscard]] Decoder& decoder(std::size_t part) override;
     bool warm_up() override;
     [[nodiscard]] std::uint32_t warm_ups_left() const override;
 
    private:
     std::unique_ptr<engine::Model> model_;
-    engine::Engine* engine_;  ///< null: no backbone
+    engine::Engine* engine_;                                    ///< null: no backbone
+    std::map<std::size_t, std::unique_ptr<Decoder>> decoders_;  ///< by part
 };
 
 /// The image's tokeniser. `tokenizer` must outlive it.

@@ -108,9 +108,24 @@ struct Encoded {
     std::vector<float> values;
 };
 
+/// A segment of a transcript, from the recording's begin on.
+struct TranscriptPart {
+    std::uint64_t start_ms = 0;
+    std::uint64_t end_ms = 0;
+    std::vector<std::uint32_t> ids;  ///< without times
+    std::string text;                ///< empty: the part has no tokeniser
+};
+
+struct TranscribeFinished {
+    std::string part;
+    std::string language;  ///< of the recording, as the part calls it; empty: it knows one
+    std::uint32_t windows = 0;
+    Usage usage;
+};
+
 /// From the worker for media: a request for the scheduler.
 struct Prepared {
-    Encode what;
+    Request what;
 };
 
 /// From the worker for texts.
@@ -133,10 +148,10 @@ struct ImageRevoked {
     std::string message;
 };
 
-using Outcome =
-    std::variant<Failure, Acknowledged, SessionState, SessionTable, Snapshot, Piece,
-                 GenerateFinished, ScoreRows, ScoreFinished, BenchProgress, BenchFigures, Encoded,
-                 Prepared, Tokens, Text, DeviceLost, ImageRevoked>;
+using Outcome = std::variant<Failure, Acknowledged, SessionState, SessionTable, Snapshot, Piece,
+                             GenerateFinished, ScoreRows, ScoreFinished, BenchProgress,
+                             BenchFigures, Encoded, TranscriptPart, TranscribeFinished, Prepared,
+                             Tokens, Text, DeviceLost, ImageRevoked>;
 
 struct Completion {
     ClientId client = 0;

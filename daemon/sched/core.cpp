@@ -18,6 +18,9 @@ std::uint64_t charge_of(const Outcome& outcome) {
     if (const auto* piece = std::get_if<Piece>(&outcome)) {
         return kPieceBytes + piece->text.size() + piece->ids.size() * sizeof(std::uint32_t);
     }
+    if (const auto* part = std::get_if<TranscriptPart>(&outcome)) {
+        return kPieceBytes + part->text.size() + part->ids.size() * sizeof(std::uint32_t);
+    }
     if (const auto* rows = std::get_if<ScoreRows>(&outcome)) {
         return kPieceBytes + rows->token_logprobs.size() * sizeof(float) +
                rows->top_ids.size() * (sizeof(std::uint32_t) + sizeof(float));
@@ -60,6 +63,7 @@ void Core::client_left(ClientId client) {
     }
     std::erase_if(works_, [&](const auto& work) { return work->client() == client; });
     std::erase_if(encodings_, [&](const auto& encoding) { return encoding->client() == client; });
+    std::erase_if(transcribings_, [&](const auto& one) { return one->client() == client; });
     std::erase_if(sessions_, [&](const auto& entry) { return entry.second.client == client; });
     clients_.erase(client);
 }
@@ -100,12 +104,16 @@ void Core::cancel(ClientId client, RequestId request) {
     cancel_encodings([&](const Encoding& encoding) {
         return encoding.client() == client && encoding.request() == request;
     });
+    cancel_transcribings([&](const Transcribing& one) {
+        return one.client() == client && one.request() == request;
+    });
     drop_finished();
 }
 
 void Core::cancel_all() {
     end_bench(Failure{M4_E_CANCELLED, "the bench was cancelled", 0});
     cancel_encodings([](const Encoding&) { return true; });
+    cancel_transcribings([](const Transcribing&) { return true; });
     for (const auto& work : works_) {
         emit(work->client(), work->request(), work->cancelled());
     }
@@ -119,14 +127,16 @@ void Core::delivered(ClientId client, std::uint64_t bytes) {
 }
 
 bool Core::step() {
-    if (lost_ || (works_.empty() && bench_ == nullptr && encodings_.empty())) {
+    if (lost_ ||
+        (works_.empty() && bench_ == nullptr && encodings_.empty() && transcribings_.empty())) {
         return false;
     }
     bool worked = true;
     try {
         const bool stepped = work_step();
         const bool encoded = encode_slice();
-        worked = bench_slice() || stepped || encoded;
+        const bool transcribed = transcribe_slice();
+        worked = bench_slice() || stepped || encoded || transcribed;
     } catch (const trust::RevokedError& error) {
         revoke(error.what());
     } catch (const engine::DeviceError& error) {
@@ -303,6 +313,10 @@ void Core::fail_all(int code, const std::string& message) {
         emit(encoding->client(), encoding->request(), *lost_);
     }
     encodings_.clear();
+    for (const auto& one : transcribings_) {
+        emit(one->client(), one->request(), *lost_);
+    }
+    transcribings_.clear();
     end_bench(*lost_);
 }
 
@@ -351,6 +365,9 @@ Snapshot Core::snapshot() const {
     }
     for (const auto& encoding : encodings_) {
         ++(encoding->turn != 0 ? snapshot.requests_active : snapshot.requests_queued);
+    }
+    for (const auto& one : transcribings_) {
+        ++(one->turn != 0 ? snapshot.requests_active : snapshot.requests_queued);
     }
     snapshot.requests_active += bench_ != nullptr ? 1 : 0;
     snapshot.senses_bytes = backend_->senses_bytes();

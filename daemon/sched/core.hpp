@@ -17,6 +17,7 @@
 #include "sched/encoding.hpp"
 #include "sched/limits.hpp"
 #include "sched/snapshot.hpp"
+#include "sched/transcribing.hpp"
 #include "sched/work.hpp"
 
 namespace m4::sched {
@@ -26,7 +27,8 @@ namespace m4::sched {
 ///
 /// Every submitted request ends with exactly one last outcome (Failure,
 /// Acknowledged, SessionState, SessionTable, Snapshot, GenerateFinished,
-/// ScoreFinished, BenchFigures or Encoded), unless its client leaves before.
+/// ScoreFinished, BenchFigures, Encoded or TranscribeFinished), unless its client leaves
+/// before.
 class Core {
    public:
     /// All must outlive it. Throws std::invalid_argument for a backend of
@@ -77,6 +79,7 @@ class Core {
     void handle(const ClientState& client, RequestId request, Score what);
     void handle(const ClientState& client, RequestId request, RunBench what);
     void handle(const ClientState& client, RequestId request, Encode what);
+    void handle(const ClientState& client, RequestId request, Transcribe what);
 
     [[nodiscard]] Admission admit_session(const ClientState& client) const;
     [[nodiscard]] Admission admit_work(const ClientState& client) const;
@@ -107,6 +110,9 @@ class Core {
     void finish_encodings();
     void append_rows(Encoding& encoding);
     void end_encoding(Encoding& encoding, Outcome outcome);
+    [[nodiscard]] bool can_run(const Transcribing& one) const;
+    bool transcribe_slice();
+    void cancel_transcribings(const std::function<bool(const Transcribing&)>& which);
     void cancel_encodings(const std::function<bool(const Encoding&)>& which);
     void run(const std::vector<Share>& shares);
     [[nodiscard]] std::uint32_t passes_for(const std::vector<Share>& shares) const;
@@ -124,9 +130,10 @@ class Core {
     std::map<ClientId, ClientState> clients_;
     std::map<SessionId, Session> sessions_;
     // After sessions_: a generation lets go of its session when destroyed.
-    std::vector<std::unique_ptr<Work>> works_;          ///< in order of arrival
-    std::unique_ptr<Benchmark> bench_;                  ///< null: none runs
-    std::vector<std::unique_ptr<Encoding>> encodings_;  ///< in order of arrival
+    std::vector<std::unique_ptr<Work>> works_;                  ///< in order of arrival
+    std::unique_ptr<Benchmark> bench_;                          ///< null: none runs
+    std::vector<std::unique_ptr<Encoding>> encodings_;          ///< in order of arrival
+    std::vector<std::unique_ptr<Transcribing>> transcribings_;  ///< in order of arrival
     std::uint64_t slice_number_ = 0;
     std::uint64_t inputs_encoded_ = 0;
     std::uint64_t inputs_reused_ = 0;

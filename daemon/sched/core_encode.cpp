@@ -56,13 +56,15 @@ Core::Admission Core::admit_encoding(const ClientState& client) const {
     }
     const auto own = std::ranges::count_if(
         encodings_, [&](const auto& encoding) { return encoding->client() == client.who.id; });
-    if (static_cast<std::size_t>(own) >= limits_.requests_per_client) {
+    const auto heard = std::ranges::count_if(
+        transcribings_, [&](const auto& one) { return one->client() == client.who.id; });
+    if (static_cast<std::size_t>(own + heard) >= limits_.requests_per_client) {
         return Failure{M4_E_QUOTA,
                        "a connection may run " + std::to_string(limits_.requests_per_client) +
                            " requests at a time",
                        retry_after_ms()};
     }
-    if (encodings_.size() >= limits_.requests_total) {
+    if (encodings_.size() + transcribings_.size() >= limits_.requests_total) {
         return Failure{M4_E_BUSY, "the service has all the requests it takes", retry_after_ms()};
     }
     return std::nullopt;

@@ -59,6 +59,11 @@ class Parts {
 
     [[nodiscard]] std::span<const firmware::Part> all() const { return package_->parts; }
     [[nodiscard]] Modality modality(std::uint32_t part) const;
+    /// Null: the part has none.
+    [[nodiscard]] const firmware::Tokenizer* tokenizer(std::uint32_t part) const {
+        const auto found = tokenizers_.find(part);
+        return found == tokenizers_.end() ? nullptr : found->second;
+    }
     /// Throws Refusal.
     [[nodiscard]] const firmware::Part& named(const std::string& name) const;
 
@@ -73,8 +78,7 @@ class Parts {
     void check_output(std::uint32_t part, const EncodeInputs& inputs) const;
     [[nodiscard]] Encode::Target target(std::uint32_t part, SessionId session) const;
     void prepare_text(std::uint32_t part, std::string_view text, Encode& encode) const;
-    void prepare_tokens(std::uint32_t part, std::span<const std::byte> bytes,
-                        Encode& encode) const;
+    void prepare_tokens(std::uint32_t part, std::span<const std::byte> bytes, Encode& encode) const;
 
     const firmware::Package* package_;
     Tokenizers tokenizers_;

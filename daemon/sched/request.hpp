@@ -7,11 +7,15 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "engine/sampler.hpp"
+#include "lib/program.hpp"
+#include "lib/tokenizer.hpp"
+#include "media/prepare.hpp"
 
 /// Typed requests: what ipc/dispatch makes of bytes. Values, moved to the
 /// engine thread.
@@ -107,6 +111,28 @@ struct Encode {
     std::shared_ptr<EmbeddingCache> cache = {};
 };
 
+/// One recording to be written down by a decoder, prepared. Whoever makes one knows the
+/// parts; the engine thread trusts it.
+struct Transcribe {
+    std::uint32_t encoder = 0;  ///< parts' places in the package
+    std::uint32_t decoder = 0;
+    const firmware::Part* listener = nullptr;        ///< the encoder's part
+    const firmware::Part* writer = nullptr;          ///< the decoder's
+    const firmware::Tokenizer* tokenizer = nullptr;  ///< of the decoder; null: ids only
+    /// Windows that are prepared: the first of a recording, or all that came as features.
+    std::vector<float> features;
+    /// Of a recording: what it is, its bytes, and what holds these.
+    std::optional<media::Descriptor> sound = {};
+    std::span<const std::byte> data = {};
+    std::shared_ptr<const void> keep = {};
+    std::optional<std::uint32_t> language = {};  ///< its place among the part's; none: by ear
+    bool translate = false;
+    bool timestamps = false;
+    std::uint32_t beam = 1;
+    std::uint32_t max_tokens = 0;       ///< of a window; 0: as many as fit
+    std::vector<std::uint32_t> prompt;  ///< begins each window instead of what the part says
+};
+
 /// Measure this device with this model; for root and the service's own user. 0:
 /// the default (sched/benchmark.hpp).
 struct RunBench {
@@ -115,8 +141,8 @@ struct RunBench {
     std::uint32_t prefill = 0;  ///< tokens of the prompt that it computes
 };
 
-using Request =
-    std::variant<CreateSession, CloneSession, AppendTokens, TruncateSession, InspectSession,
-                 CloseSession, ListSessions, ReadFigures, Generate, Score, RunBench, Encode>;
+using Request = std::variant<CreateSession, CloneSession, AppendTokens, TruncateSession,
+                             InspectSession, CloseSession, ListSessions, ReadFigures, Generate,
+                             Score, RunBench, Encode, Transcribe>;
 
 }  // namespace m4::sched

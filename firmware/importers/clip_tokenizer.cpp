@@ -17,6 +17,7 @@
 #include <string_view>
 #include <utility>
 
+#include "byte_alphabet.hpp"
 #include "json_file.hpp"
 #include "lib/error.hpp"
 #include "lib/tokenizer.hpp"
@@ -49,33 +50,6 @@ struct Source {
     std::vector<std::pair<std::string, std::string>> merges = {};
     Ids ids = {};  ///< empty: they follow from the order of the merges
 };
-
-bool is_seen(unsigned byte) {
-    return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-}
-
-/// Bytes in the order of their ids, each with its character: those that can be seen
-/// are their own, the others take what follows Latin-1.
-std::vector<std::pair<std::uint8_t, std::uint32_t>> byte_characters() {
-    std::vector<std::pair<std::uint8_t, std::uint32_t>> all;
-    for (const bool seen : {true, false}) {
-        std::uint32_t next = kBytes;
-        for (unsigned byte = 0; byte < kBytes; ++byte) {
-            if (is_seen(byte) == seen) {
-                all.emplace_back(static_cast<std::uint8_t>(byte), seen ? byte : next++);
-            }
-        }
-    }
-    return all;
-}
-
-/// One of those characters as UTF-8; they all have one byte or two.
-std::string utf8_of(std::uint32_t code) {
-    if (code < 0x80) {
-        return {static_cast<char>(code)};
-    }
-    return {static_cast<char>(0xc0U | code >> 6U), static_cast<char>(0x80U | (code & 0x3fU))};
-}
 
 struct Piece {
     std::string bytes;

@@ -175,6 +175,12 @@ EncoderTensors::Ref EncoderTensors::table(const std::string& name, const Shape& 
 }
 
 void EncoderTensors::finish(EncoderProperties properties, Program program) {
+    std::vector<Program> programs;
+    programs.push_back(std::move(program));
+    finish(std::move(properties), std::move(programs));
+}
+
+void EncoderTensors::finish(EncoderProperties properties, std::vector<Program> programs) {
     const std::vector<std::string>& ignored = properties.ignored;
     for (const SourceTensor& tensor : checkpoint_->tensors()) {
         const bool known = used_.contains(tensor.name) ||
@@ -200,7 +206,9 @@ void EncoderTensors::finish(EncoderProperties properties, Program program) {
     part.recipe = std::move(properties.recipe);
     part.space = std::move(properties.space);
     part.labels = std::move(properties.labels);
-    part.programs.push_back(std::move(program));
+    part.memory_rows = properties.memory_rows;
+    part.transcription = std::move(properties.transcription);
+    part.programs = std::move(programs);
     builder_.add_part(std::move(part));
 }
 

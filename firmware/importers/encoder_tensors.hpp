@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -28,13 +29,15 @@ struct TextSizes {
 struct EncoderProperties {
     std::string part_name;
     std::string architecture;
-    PartKind kind = PartKind::encoder;  ///< or a projector
+    PartKind kind = PartKind::encoder;  ///< or another
     /// Tensors that are left out begin with one of these.
     std::vector<std::string> ignored = {};
     TextSizes text = {};
     Recipe recipe = {};
     std::string space = {};
     std::vector<std::string> labels = {};
+    std::uint32_t memory_rows = 0;  ///< of a decoder
+    std::optional<Transcription> transcription = {};
 };
 
 /// The tensors of one encoder on their way from a checkpoint into an image. Each
@@ -77,6 +80,7 @@ class EncoderTensors {
     /// Adds the part. What of the checkpoint is neither used nor `ignored` is refused
     /// by name.
     void finish(EncoderProperties properties, Program program);
+    void finish(EncoderProperties properties, std::vector<Program> programs);
 
    private:
     Ref add(std::string name, m4_dtype dtype, m4_layout layout, Shape shape, RowReader rows);

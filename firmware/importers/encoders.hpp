@@ -34,9 +34,11 @@ void import_mean_vit(const EncoderSource& source, const ImportOptions& options,
 void import_imagebind(const EncoderSource& source, const ImportOptions& options,
                       ImageBuilder& builder);
 
-/// Whisper's encoder (Radford et al., arXiv 2212.04356), by Hugging Face's names:
-/// log-mel features to `hidden` states. Sizes are those of config.json beside the
-/// file, or of a file of its name that ends in .config.json. The decoder is left out.
+/// Whisper (Radford et al., arXiv 2212.04356), by Hugging Face's names: an encoder of
+/// log-mel features to `hidden` states and, where its layers are there, the decoder of
+/// these to tokens, a part of its own. Sizes are those of config.json beside the file,
+/// or of a file of its name that ends in .config.json; tokens those of
+/// generation_config.json, found likewise.
 void import_whisper(const EncoderSource& source, const ImportOptions& options,
                     ImageBuilder& builder);
 

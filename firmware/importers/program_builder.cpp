@@ -46,6 +46,12 @@ Ref ProgramBuilder::features(std::uint32_t rows, std::uint32_t columns) {
     return value;
 }
 
+Ref ProgramBuilder::memory_features(std::uint32_t columns) {
+    const auto value = define({M4_DTYPE_F32, {{1, Symbol::tokens}, {columns, Symbol::none}}});
+    program_.inputs.push_back({Role::features, value.index});
+    return value;
+}
+
 Value ProgramBuilder::by_item(Ref x, std::uint32_t rows) const {
     return {M4_DTYPE_F32, {{rows, Symbol::items}, like(x).dims.back()}};
 }
@@ -58,8 +64,8 @@ void ProgramBuilder::output(Role role, Ref value) {
     program_.outputs.push_back({role, value.index});
 }
 
-Ref ProgramBuilder::state(std::uint32_t kv_heads, std::uint32_t head_dim) {
-    program_.states.push_back({kv_heads, head_dim});
+Ref ProgramBuilder::state(std::uint32_t kv_heads, std::uint32_t head_dim, StateKind kind) {
+    program_.states.push_back({kv_heads, head_dim, kind});
     return {OperandKind::state, static_cast<std::uint32_t>(program_.states.size() - 1)};
 }
 

@@ -25,10 +25,12 @@ class ProgramBuilder {
     Ref input(Role role, Symbol symbol, std::uint32_t factor = 1);
     /// An encoder's input: `rows` rows an item.
     Ref features(std::uint32_t rows, std::uint32_t columns);
+    /// Rows of an encoder, as a decoder prepares them.
+    Ref memory_features(std::uint32_t columns);
     /// Rows of `value`, which gather_rows made of token_ids, may be put in place of it.
     void embedded_rows(Ref value);
     void output(Role role, Ref value);
-    Ref state(std::uint32_t kv_heads, std::uint32_t head_dim);
+    Ref state(std::uint32_t kv_heads, std::uint32_t head_dim, StateKind kind = StateKind::kv_cache);
 
     /// As many rows as `rows` has entries.
     Ref gather_rows(Ref data, Ref rows, std::uint32_t columns);

@@ -59,7 +59,8 @@ std::string space_of(const Checkpoint& checkpoint, const ImportOptions& options,
     std::set<std::string> spaces;
     std::string list;
     for (const Part& part : package.parts) {
-        if (!part.space.empty() && spaces.insert(part.space).second) {
+        const bool embeds = port_shape(part, Role::embedding).columns != 0;
+        if (embeds && !part.space.empty() && spaces.insert(part.space).second) {
             list += (list.empty() ? "" : ", ") + part.space;
         }
     }

@@ -14,6 +14,7 @@
 #include "mapped_file.hpp"
 #include "recipes.hpp"
 #include "transformer.hpp"
+#include "whisper.hpp"
 
 namespace m4::firmware {
 
@@ -27,9 +28,7 @@ const std::string kRoot = "model.encoder.";
 
 /// config.json of its folder, or the file's own, NAME.config.json.
 JsonObject read_config(const std::filesystem::path& file) {
-    auto own = file;
-    own.replace_extension(".config.json");
-    return JsonObject::read(is_there(own) ? own : file.parent_path() / "config.json");
+    return JsonObject::read(beside(file, "config.json"));
 }
 
 class WhisperImport {
@@ -38,6 +37,7 @@ class WhisperImport {
         : source_(source),
           options_(options),
           config_(read_config(source.file)),
+          builder_(builder),
           tensors_(source.checkpoint, options, builder),
           program_("encode"),
           width_(positive("d_model")),
@@ -69,22 +69,22 @@ class WhisperImport {
         }
         x = norm(x, kRoot + "layer_norm");
         program_.output(Role::hidden, x);
-        tensors_.finish({.part_name = options_.part_name.empty() ? "speech" : options_.part_name,
+        const std::string name = options_.part_name.empty() ? "speech" : options_.part_name;
+        const bool decodes = has_whisper_decoder(*source_.checkpoint);
+        tensors_.finish({.part_name = name,
                          .architecture = "whisper",
-                         // The decoder is still to come.
                          .ignored = {"model.decoder.", "proj_out."},
-                         .recipe = whisper_recipe(bins, 2 * rows)},
+                         .recipe = whisper_recipe(bins, 2 * rows),
+                         .space = decodes ? name : std::string()},
                         program_.finish());
+        if (decodes) {
+            import_whisper_decoder(source_, config_, options_, name, builder_);
+        }
     }
 
    private:
     [[nodiscard]] std::uint32_t positive(const std::string& key) const {
-        constexpr std::uint64_t kMost = 1U << 20U;
-        const auto value = config_.unsigned_value(key);
-        if (!value || *value == 0 || *value > kMost) {
-            throw Error(config_.key_place(key), "has to be there, 1 to 2^20");
-        }
-        return static_cast<std::uint32_t>(*value);
+        return whisper_size(config_, key);
     }
 
     Ref convolve(Ref windows, Ref matrix, const std::string& name) {
@@ -144,6 +144,7 @@ class WhisperImport {
     const EncoderSource& source_;
     const ImportOptions& options_;
     JsonObject config_;
+    ImageBuilder& builder_;
     EncoderTensors tensors_;
     ProgramBuilder program_;
     std::uint32_t width_;
@@ -151,6 +152,21 @@ class WhisperImport {
 };
 
 }  // namespace
+
+std::filesystem::path beside(const std::filesystem::path& file, const std::string& name) {
+    auto own = file;
+    own.replace_extension("." + name);
+    return is_there(own) ? own : file.parent_path() / name;
+}
+
+std::uint32_t whisper_size(const JsonObject& config, const std::string& key) {
+    constexpr std::uint64_t kMost = 1U << 20U;
+    const auto value = config.unsigned_value(key);
+    if (!value || *value == 0 || *value > kMost) {
+        throw Error(config.key_place(key), "has to be there, 1 to 2^20");
+    }
+    return static_cast<std::uint32_t>(*value);
+}
 
 void import_whisper(const EncoderSource& source, const ImportOptions& options,
                     ImageBuilder& builder) {

@@ -150,11 +150,12 @@ Program decode_program(const fb::Program& in, std::size_t index, const std::stri
     const std::size_t state_count = bounded(in.states(), kMaxStates, place, "states");
     for (std::size_t i = 0; i < state_count; ++i) {
         const fb::State* state = in.states()->Get(static_cast<flatbuffers::uoffset_t>(i));
-        if (state->kind() != fb::StateKind::kv_cache) {
+        if (state->kind() != fb::StateKind::kv_cache && state->kind() != fb::StateKind::memory) {
             throw Error(place + ": state " + std::to_string(i),
                         "unknown kind " + std::to_string(static_cast<unsigned>(state->kind())));
         }
-        program.states.push_back({state->kv_heads(), state->head_dim()});
+        program.states.push_back(
+            {state->kv_heads(), state->head_dim(), static_cast<StateKind>(state->kind())});
     }
     const std::size_t op_count = bounded(in.ops(), kMaxOps, place, "operators");
     for (std::size_t i = 0; i < op_count; ++i) {
@@ -168,6 +169,35 @@ Program decode_program(const fb::Program& in, std::size_t index, const std::stri
             {static_cast<FusionKind>(fusion->kind()), fusion->first(), fusion->count()});
     }
     return program;
+}
+
+std::vector<std::uint32_t> decode_tokens(const flatbuffers::Vector<std::uint32_t>* in,
+                                         const std::string& place) {
+    bounded(in, kMaxSuppressed, place, "suppressed tokens");
+    return in == nullptr ? std::vector<std::uint32_t>{}
+                         : std::vector<std::uint32_t>(in->begin(), in->end());
+}
+
+Transcription decode_transcription(const fb::Transcription& in, const std::string& place) {
+    Transcription out;
+    out.start = in.start();
+    out.end = in.end();
+    const std::size_t languages = bounded(in.languages(), kMaxLanguages, place, "languages");
+    for (std::size_t i = 0; i < languages; ++i) {
+        const fb::Language* language = in.languages()->Get(static_cast<flatbuffers::uoffset_t>(i));
+        out.languages.push_back(
+            {text_of(language->code(), place + ": language " + std::to_string(i)),
+             language->token()});
+    }
+    out.transcribe = in.transcribe();
+    out.translate = in.translate();
+    out.no_timestamps = in.no_timestamps();
+    out.first_timestamp = in.first_timestamp();
+    out.timestamp_ms = in.timestamp_ms();
+    out.latest_first = in.latest_first();
+    out.suppressed = decode_tokens(in.suppressed(), place);
+    out.suppressed_first = decode_tokens(in.suppressed_first(), place);
+    return out;
 }
 
 Part decode_part(const fb::Part& in, std::size_t index) {
@@ -197,6 +227,10 @@ Part decode_part(const fb::Part& in, std::size_t index) {
         const auto* label = in.labels()->Get(static_cast<flatbuffers::uoffset_t>(i));
         bounded(label, kMaxLabelBytes, place + ": label " + std::to_string(i), "bytes");
         part.labels.push_back(label->str());
+    }
+    part.memory_rows = in.memory_rows();
+    if (in.transcription() != nullptr) {
+        part.transcription = decode_transcription(*in.transcription(), place + ": transcription");
     }
     return part;
 }

@@ -59,8 +59,8 @@ Offset<fb::Program> encode_program(Buffer& buffer, const Program& program) {
     }
     std::vector<Offset<fb::State>> states;
     for (const State& state : program.states) {
-        states.push_back(
-            fb::CreateState(buffer, fb::StateKind::kv_cache, state.kv_heads, state.head_dim));
+        states.push_back(fb::CreateState(buffer, static_cast<fb::StateKind>(state.kind),
+                                         state.kv_heads, state.head_dim));
     }
     std::vector<Offset<fb::Op>> ops;
     for (const Op& op : program.ops) {
@@ -81,6 +81,20 @@ Offset<fb::Program> encode_program(Buffer& buffer, const Program& program) {
                              fusion_vector);
 }
 
+Offset<fb::Transcription> encode_transcription(Buffer& buffer, const Transcription& in) {
+    std::vector<Offset<fb::Language>> languages;
+    for (const Language& language : in.languages) {
+        const auto code = buffer.CreateString(language.code);
+        languages.push_back(fb::CreateLanguage(buffer, code, language.token));
+    }
+    const auto language_vector = buffer.CreateVector(languages);
+    const auto suppressed = buffer.CreateVector(in.suppressed);
+    const auto suppressed_first = buffer.CreateVector(in.suppressed_first);
+    return fb::CreateTranscription(buffer, in.start, in.end, language_vector, in.transcribe,
+                                   in.translate, in.no_timestamps, in.first_timestamp,
+                                   in.timestamp_ms, in.latest_first, suppressed, suppressed_first);
+}
+
 Offset<fb::Part> encode_part(Buffer& buffer, const Part& part) {
     std::vector<Offset<fb::Program>> programs;
     for (const Program& program : part.programs) {
@@ -97,10 +111,13 @@ Offset<fb::Part> encode_part(Buffer& buffer, const Part& part) {
     using Labels = flatbuffers::Vector<Offset<flatbuffers::String>>;
     const Offset<Labels> labels =
         part.labels.empty() ? Offset<Labels>{} : buffer.CreateVectorOfStrings(part.labels);
+    const Offset<fb::Transcription> transcription =
+        part.transcription ? encode_transcription(buffer, *part.transcription)
+                           : Offset<fb::Transcription>{};
     return fb::CreatePart(buffer, name, static_cast<fb::PartKind>(part.kind), architecture, digest,
                           part.parameters, part.context_length, part.vocabulary,
                           part.tokenizer_tensor, program_vector, recipe.type, recipe.table, space,
-                          labels);
+                          labels, part.memory_rows, transcription);
 }
 
 }  // namespace

@@ -18,6 +18,8 @@ inline constexpr std::size_t kMaxNameBytes = 64;
 inline constexpr std::size_t kMaxChannels = 64;  ///< of a recipe
 inline constexpr std::size_t kMaxLabels = 65'536;
 inline constexpr std::size_t kMaxLabelBytes = 256;
+inline constexpr std::size_t kMaxLanguages = 1024;
+inline constexpr std::size_t kMaxSuppressed = 65'536;  ///< tokens, of each kind
 inline constexpr std::uint32_t kMaxContext = 1U << 24U;
 inline constexpr std::uint64_t kMaxValueBytes = 1ULL << 30U;  ///< of one token
 

@@ -16,6 +16,10 @@ const Value* port_value(const Part& part, Role role) {
     return nullptr;
 }
 
+bool prepares(const Part& part, const Program& program) {
+    return part.kind == PartKind::decoder && program.name == "prepare";
+}
+
 FeatureShape port_shape(const Part& part, Role role) {
     const Value* value = port_value(part, role);
     return value == nullptr || value->dims.size() != 2

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 
+#include "decoder_rules.hpp"
 #include "error.hpp"
 #include "image.hpp"
 #include "limits.hpp"
@@ -148,8 +149,17 @@ void check_properties(const Part& part, std::span<const Tensor> tensors, const s
     if (part.kind == PartKind::backbone) {
         check_sizes(part, place);
         check_tokenizer(part, tensors, place);
+    } else if (part.kind == PartKind::decoder) {
+        check_sizes(part, place);
+        if (part.tokenizer_tensor != 0) {
+            check_tokenizer(part, tensors, place);
+        }
+        check_decoder(part, place);
     } else {
         check_encoder(part, tensors, place);
+    }
+    if (part.kind != PartKind::decoder && (part.memory_rows != 0 || part.transcription)) {
+        throw Error(place, "has memory or a transcription and is no decoder");
     }
     if (part.kind != PartKind::encoder &&
         !(std::holds_alternative<std::monostate>(part.recipe) && part.labels.empty())) {
@@ -160,6 +170,9 @@ void check_properties(const Part& part, std::span<const Tensor> tensors, const s
     }
     if (part.kind == PartKind::projector && part.space.empty()) {
         throw Error(place, "a projector of no space");
+    }
+    if (part.kind == PartKind::decoder && part.space.empty()) {
+        throw Error(place, "a decoder of no space");
     }
     if (!is_printable(part.space)) {
         throw Error(place, "space is not printable ASCII");
@@ -173,10 +186,14 @@ void check_company(const Package& package) {
     for (std::size_t i = 0; i < package.parts.size(); ++i) {
         const Part& part = package.parts[i];
         const std::string place = part_place(part.name, i);
-        if (!part.space.empty()) {
-            const bool projector = part.kind == PartKind::projector;
-            spaces.add(part, port_shape(part, projector ? Role::features : Role::embedding).columns,
-                       place);
+        const bool projector = part.kind == PartKind::projector;
+        const std::uint32_t columns =
+            port_shape(part, projector ? Role::features : Role::embedding).columns;
+        if (!part.space.empty() && columns != 0) {
+            spaces.add(part, columns, place);
+        }
+        if (part.kind == PartKind::decoder) {
+            check_decoder_company(part, package, place);
         }
         if (part.kind == PartKind::projector) {
             check_projector(part, package, place);

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -86,10 +87,15 @@ struct Op {
     }
 };
 
-/// A KV cache of one layer, one per sequence.
+enum class StateKind : std::uint8_t { kv_cache = 1, memory = 2 };
+
+/// Keys and values of one layer, one per sequence: of its tokens, or of the rows of an
+/// encoder that a decoder looks at.
 struct State {
     std::uint32_t kv_heads = 0;
     std::uint32_t head_dim = 0;
+    StateKind kind = StateKind::kv_cache;
+    bool operator==(const State&) const = default;
 };
 
 enum class Role : std::uint16_t {
@@ -103,6 +109,7 @@ enum class Role : std::uint16_t {
     scores = 8,
     picked_rows = 9,
     embedded_rows = 10,
+    memory_positions = 11,
 };
 
 struct Port {
@@ -136,7 +143,29 @@ struct Program {
     std::vector<Fusion> fusions;
 };
 
-enum class PartKind : std::uint8_t { backbone = 1, encoder = 2, projector = 3 };
+enum class PartKind : std::uint8_t { backbone = 1, encoder = 2, projector = 3, decoder = 4 };
+
+/// A language that a decoder of speech writes, and the token that asks for it.
+struct Language {
+    std::string code;  ///< "en"
+    std::uint32_t token = 0;
+};
+
+/// How a decoder of speech is asked: `start`, a language, a task, whether times are
+/// wanted; then it writes until `end`. A token that it does not have is 0.
+struct Transcription {
+    std::uint32_t start = 0;
+    std::uint32_t end = 0;
+    std::vector<Language> languages;              ///< none: it knows one, and no tasks
+    std::uint32_t transcribe = 0;                 ///< in the language that is spoken
+    std::uint32_t translate = 0;                  ///< into English
+    std::uint32_t no_timestamps = 0;              ///< no times are wanted
+    std::uint32_t first_timestamp = 0;            ///< it and all behind it are times, from 0 on
+    std::uint32_t timestamp_ms = 0;               ///< from one to the next
+    std::uint32_t latest_first = 0;               ///< of these, the last that may begin; 0: any
+    std::vector<std::uint32_t> suppressed;        ///< never written
+    std::vector<std::uint32_t> suppressed_first;  ///< nor these at the beginning
+};
 
 struct Part {
     std::string name;
@@ -151,6 +180,8 @@ struct Part {
     Recipe recipe;                    ///< of an encoder
     std::string space;                ///< embeddings of parts with one name may be compared
     std::vector<std::string> labels;  ///< of `scores`, one a column; or none
+    std::uint32_t memory_rows = 0;    ///< of a decoder: rows of an input
+    std::optional<Transcription> transcription = {};  ///< of a decoder of speech
 };
 
 struct Package {

@@ -11,7 +11,9 @@
 #include "image.hpp"
 #include "limits.hpp"
 #include "operators.hpp"
+#include "part_ports.hpp"
 #include "places.hpp"
+#include "port_rules.hpp"
 #include "shape_rules.hpp"
 
 namespace m4::firmware {
@@ -114,6 +116,12 @@ class ProgramCheck {
         for (std::size_t i = 0; i < program_.states.size(); ++i) {
             const State& state = program_.states[i];
             const std::uint64_t width = std::uint64_t{state.kv_heads} * state.head_dim;
+            if (state.kind != StateKind::kv_cache &&
+                !(state.kind == StateKind::memory && part_.kind == PartKind::decoder)) {
+                throw Error(place_ + ": state " + std::to_string(i),
+                            "kind " + std::to_string(static_cast<unsigned>(state.kind)) +
+                                " is not one of this part's");
+            }
             if (width == 0 || width > kMaxValueBytes / sizeof(float)) {
                 throw Error(
                     place_ + ": state " + std::to_string(i),
@@ -132,46 +140,20 @@ class ProgramCheck {
                             define(port.value, place);
                             roles_[port.value] = port.role;
                         }
-                        return input_fault(port);
+                        return input_fault(part_, program_, port);
                     });
-        if (part_.kind == PartKind::backbone) {
-            require_role(program_.inputs, Role::token_ids, "no token_ids input");
-            require_role(program_.inputs, Role::positions, "no positions input");
-            require_role(program_.inputs, Role::output_rows, "no output_rows input");
-        } else {
-            check_encoder_inputs();
-        }
-    }
-
-    /// Features, or tokens of as many rows an item as the part's context has.
-    void check_encoder_inputs() const {
-        const auto has = [&](Role role) {
-            return std::any_of(program_.inputs.begin(), program_.inputs.end(),
-                               [&](const Port& port) { return port.role == role; });
-        };
-        if (part_.kind == PartKind::projector && has(Role::token_ids)) {
-            throw Error(place_, "a projector takes tokens");
-        }
-        if (!takes_tokens(program_)) {
-            require_role(program_.inputs, Role::features, "no features input");
-            if (has(Role::picked_rows)) {
-                throw Error(place_, "picks rows without token_ids");
-            }
-            return;
-        }
-        if (has(Role::features)) {
-            throw Error(place_, "features and token_ids inputs; it takes the ones or the others");
+        if (const std::string fault = inputs_fault(part_, program_); !fault.empty()) {
+            throw Error(place_, fault);
         }
     }
 
     void check_outputs() const {
-        check_ports(
-            program_.outputs, "output port ",
-            [&](const Port& port, const std::string& /*place*/) { return output_fault(port); });
-        if (part_.kind == PartKind::backbone) {
-            require_role(program_.outputs, Role::logits, "no logits output");
-        } else if (program_.outputs.empty()) {
-            throw Error(place_, "no output");
+        check_ports(program_.outputs, "output port ",
+                    [&](const Port& port, const std::string& /*place*/) {
+                        return output_fault(part_, program_, port);
+                    });
+        if (const std::string fault = outputs_fault(part_, program_); !fault.empty()) {
+            throw Error(place_, fault);
         }
     }
 
@@ -190,72 +172,6 @@ class ProgramCheck {
             if (!seen.insert(ports[i].role).second) {
                 throw Error(place, "a second port of this role");
             }
-        }
-    }
-
-    std::string input_fault(const Port& port) const {
-        const bool backbone = part_.kind == PartKind::backbone;
-        if (port.role == Role::features && !backbone) {
-            return items_fault(port, false);
-        }
-        if (port.role == Role::token_ids && !backbone) {
-            return shape_fault(port, {M4_DTYPE_U32, {{part_.context_length, Symbol::items}}});
-        }
-        if (port.role == Role::picked_rows && !backbone) {
-            return shape_fault(port, {M4_DTYPE_U32, {{1, Symbol::items}}});
-        }
-        if (backbone && (port.role == Role::token_ids || port.role == Role::positions)) {
-            return shape_fault(port, {M4_DTYPE_U32, {{1, Symbol::tokens}}});
-        }
-        if (backbone && port.role == Role::output_rows) {
-            return shape_fault(port, {M4_DTYPE_U32, {{1, Symbol::outputs}}});
-        }
-        if (backbone && port.role == Role::embedded_rows) {
-            const Value& value = program_.values[port.value];
-            const bool rows = value.dtype == M4_DTYPE_F32 && value.dims.size() == 2 &&
-                              value.dims[0] == Dim{1, Symbol::tokens};
-            return rows ? "" : describe(value) + " is no F32 matrix of tokens";
-        }
-        return "unknown role " + std::to_string(static_cast<unsigned>(port.role));
-    }
-
-    std::string output_fault(const Port& port) const {
-        const bool backbone = part_.kind == PartKind::backbone;
-        if (backbone && port.role == Role::logits) {
-            return shape_fault(
-                port, {M4_DTYPE_F32, {{1, Symbol::outputs}, {part_.vocabulary, Symbol::none}}});
-        }
-        if (!backbone && port.role == Role::hidden) {
-            return items_fault(port, false);
-        }
-        if (!backbone && (port.role == Role::embedding || port.role == Role::scores)) {
-            return items_fault(port, true);
-        }
-        return "unknown role " + std::to_string(static_cast<unsigned>(port.role));
-    }
-
-    std::string shape_fault(const Port& port, const Value& wanted) const {
-        const Value& value = program_.values[port.value];
-        return value.dtype == wanted.dtype && value.dims == wanted.dims
-                   ? ""
-                   : describe(value) + " instead of " + describe(wanted);
-    }
-
-    /// Of a matrix whose rows are an encoder's items, or some of each.
-    std::string items_fault(const Port& port, bool one_row) const {
-        const Value& value = program_.values[port.value];
-        const bool good = value.dtype == M4_DTYPE_F32 && value.dims.size() == 2 &&
-                          value.dims[0].symbol == Symbol::items &&
-                          (!one_row || value.dims[0].factor == 1);
-        return good ? ""
-                    : describe(value) + " is no F32 matrix of " +
-                          (one_row ? "a row an item" : "items");
-    }
-
-    void require_role(const std::vector<Port>& ports, Role role, const char* reason) const {
-        if (std::none_of(ports.begin(), ports.end(),
-                         [&](const Port& port) { return port.role == role; })) {
-            throw Error(place_, reason);
         }
     }
 
@@ -324,12 +240,25 @@ class ProgramCheck {
             throw Error(place, "state " + number + " does not exist");
         }
         const bool writes = op.code == OpCode::kv_write;
+        if (!is_own(program_.states[state])) {
+            if (writes) {
+                throw Error(place, "state " + number + " is another program's to write");
+            }
+            if (program_.states[state].kind == StateKind::memory) {
+                return;  // it was there before the program ran
+            }
+        }
         if (writes == state_written_[state]) {
             throw Error(place,
                         "state " + number +
                             (writes ? " is written twice" : " is read before it is written"));
         }
         state_written_[state] = true;
+    }
+
+    /// Whether this program writes it: `prepare` the memory, any other the rest.
+    [[nodiscard]] bool is_own(const State& state) const {
+        return (state.kind == StateKind::memory) == prepares(part_, program_);
     }
 
     static void check_attributes(const Op& op, const OpInfo& info, const std::string& place) {
@@ -378,7 +307,7 @@ class ProgramCheck {
             }
         }
         for (std::size_t i = 0; i < state_written_.size(); ++i) {
-            if (!state_written_[i]) {
+            if (!state_written_[i] && is_own(program_.states[i])) {
                 throw Error(place_ + ": state " + std::to_string(i), "is never written");
             }
         }

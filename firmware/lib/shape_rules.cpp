@@ -94,9 +94,11 @@ Value same_matrices(const OpUse& use) {
 
 /// The positions port, one for each of `rows`. Only the port will do: its
 /// entries are the ones the daemon keeps below the context length.
-void require_positions(const OpUse& use, std::size_t slot, Dim rows) {
-    if (use.role(slot) != Role::positions) {
-        use.fail(slot, "is not the positions input");
+void require_positions(const OpUse& use, std::size_t slot, Dim rows,
+                       Role wanted = Role::positions) {
+    if (use.role(slot) != wanted) {
+        use.fail(slot, wanted == Role::positions ? "is not the positions input"
+                                                 : "is not the memory_positions input");
     }
     if (use.value(slot).dims[0] != rows) {
         use.fail(slot, describe(use.value(slot)) + " has not one position a row");
@@ -142,7 +144,7 @@ std::uint64_t gather_bound(const OpUse& use) {
         return use.part().vocabulary;
     }
     if (use.role(1) == Role::positions) {
-        return use.part().context_length;
+        return use.position_bound();
     }
     use.fail(1, "rows of a tensor are chosen by the token_ids or positions input");
 }
@@ -225,10 +227,10 @@ std::optional<Value> shape_rope(const OpUse& use) {
                         std::to_string(head_dim) + " dimensions; even, and at most all");
     }
     if (table.shape[0] <= fine_rows ||
-        (table.shape[0] - fine_rows) * fine_rows < use.part().context_length) {
+        (table.shape[0] - fine_rows) * fine_rows < use.position_bound()) {
         use.fail(2, name + " of " + std::to_string(table.shape[0]) + " rows, " +
                         std::to_string(fine_rows) + " of them fine, covers less than context " +
-                        std::to_string(use.part().context_length));
+                        std::to_string(use.position_bound()));
     }
     return matrix_of(x.rows, x.columns);
 }
@@ -261,7 +263,9 @@ std::optional<Value> shape_attention(const OpUse& use) {
         use.fail(AttrId::heads, std::to_string(heads) + " is no multiple of " +
                                     std::to_string(state.kv_heads) + " KV heads");
     }
-    require_positions(use, 2, q.rows);
+    // All rows of a memory, of the rest those up to the row's own.
+    require_positions(use, 2, q.rows,
+                      state.kind == StateKind::memory ? Role::memory_positions : Role::positions);
     use.require_positive(AttrId::scale);
     return matrix_of(q.rows, q.columns);
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "image.hpp"
+#include "part_ports.hpp"
 #include "program.hpp"
 
 namespace m4::firmware {
@@ -29,6 +30,10 @@ class OpUse {
           index_(index) {}
 
     [[nodiscard]] const Part& part() const { return part_; }
+    /// Entries of the positions input are below it.
+    [[nodiscard]] std::uint32_t position_bound() const {
+        return prepares(part_, program_) ? part_.memory_rows : part_.context_length;
+    }
     [[nodiscard]] bool holds(std::size_t slot, OperandKind kind) const {
         return op_.inputs[slot].kind == kind;
     }

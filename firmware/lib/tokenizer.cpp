@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "error.hpp"
+#include "tokenizer_bytes.hpp"
 #include "tokenizer_clip.hpp"
 #include "tokenizer_merges.hpp"
 #include "tokenizer_pieces.hpp"
@@ -204,7 +205,7 @@ std::string normalize(const PieceTable& pieces, std::string_view text) {
 }  // namespace
 
 struct Tokenizer::Impl {
-    std::variant<PieceTable, MergeTable> tables;
+    std::variant<PieceTable, MergeTable, ByteTable> tables;
 
     [[nodiscard]] const fb::Tokenizer& root() const {
         return std::visit([](const auto& table) -> const fb::Tokenizer& { return table.root(); },
@@ -216,8 +217,13 @@ struct Tokenizer::Impl {
             tables);
     }
     static Impl open(std::span<const std::byte> section, const std::string& place) {
-        if (open_tokenizer(section, place).model() == fb::TokenizerModel::clip_bpe) {
-            return {MergeTable(section, place)};
+        switch (open_tokenizer(section, place).model()) {
+            case fb::TokenizerModel::clip_bpe:
+                return {MergeTable(section, place)};
+            case fb::TokenizerModel::byte_pieces:
+                return {ByteTable(section, place)};
+            default:
+                break;
         }
         return {PieceTable(section, place)};
     }
@@ -287,8 +293,8 @@ std::vector<std::uint32_t> Tokenizer::encode(std::string_view text, bool add_spe
     }
     if (const auto* clip = std::get_if<MergeTable>(&impl_->tables)) {
         append_clip_ids(*clip, text, ids);
-    } else {
-        append_ids(std::get<PieceTable>(impl_->tables), text, ids);
+    } else if (const auto* pieces = std::get_if<PieceTable>(&impl_->tables)) {
+        append_ids(*pieces, text, ids);
     }
     if (add_special && root.add_eos()) {
         ids.push_back(static_cast<std::uint32_t>(root.eos_id()));
@@ -303,6 +309,9 @@ std::string Tokenizer::piece(std::uint32_t id, bool first) const {
     if (const auto* clip = std::get_if<MergeTable>(&impl_->tables)) {
         const bool ends_word = clip->kind(id) == fb::PieceKind::word_end;
         return std::string(clip->text(id)) + (ends_word ? " " : "");
+    }
+    if (const auto* bytes = std::get_if<ByteTable>(&impl_->tables)) {
+        return std::string(bytes->text(id));
     }
     return piece_text(std::get<PieceTable>(impl_->tables), id, first);
 }

@@ -25,7 +25,8 @@ class Tokenizer {
 
     /// Ids of `text`. Any bytes are accepted: what is not UTF-8 goes through
     /// the byte pieces. With `add_special`, BOS (and EOS) are added where the
-    /// model says so. Text never yields control pieces.
+    /// model says so. Text never yields control pieces. A section that is only decoded
+    /// gives none.
     [[nodiscard]] std::vector<std::uint32_t> encode(std::string_view text, bool add_special) const;
 
     /// The bytes a token contributes to running text, given whether it is the

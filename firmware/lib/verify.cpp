@@ -24,6 +24,8 @@ std::string_view main_program(PartKind kind) {
             return "forward";
         case PartKind::projector:
             return "project";
+        case PartKind::decoder:
+            return "forward";
         case PartKind::encoder:
             break;
     }
@@ -50,7 +52,7 @@ void require_count(std::size_t count, std::size_t limit, const std::string& plac
 
 void check_part(const Part& part, const std::vector<Tensor>& tensors, const std::string& place) {
     require_name(part.name, place);
-    if (part.kind < PartKind::backbone || part.kind > PartKind::projector) {
+    if (part.kind < PartKind::backbone || part.kind > PartKind::decoder) {
         throw Error(place, "unknown kind " + std::to_string(static_cast<unsigned>(part.kind)));
     }
     require_count(part.architecture.size(), kMaxNameBytes, place, "bytes of architecture");

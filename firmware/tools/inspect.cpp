@@ -33,6 +33,8 @@ const char* kind_name(firmware::PartKind kind) {
             return "backbone";
         case firmware::PartKind::projector:
             return "projector";
+        case firmware::PartKind::decoder:
+            return "decoder";
         case firmware::PartKind::encoder:
             break;
     }
@@ -117,6 +119,7 @@ ordered_json part_json(const Image& image, std::size_t index) {
             {"context_length", part.context_length},
             {"vocabulary", part.vocabulary},
             {"tokenizer_tensor", part.tokenizer_tensor},
+            {"memory_rows", part.memory_rows},
             {"recipe", recipe_json(part.recipe)},
             {"space", part.space},
             {"labels", part.labels},
@@ -186,13 +189,16 @@ void print_parts(const Image& image) {
                   << "  stored         " << size_text(bytes_of_part(image, i)) << '\n'
                   << "  source digest  " << to_hex(part.source_digest) << '\n';
         print_senses(part);
-        const bool backbone = part.kind == firmware::PartKind::backbone;
+        const bool decoder = part.kind == firmware::PartKind::decoder;
+        const bool tokens = decoder || part.kind == firmware::PartKind::backbone;
         for (const auto& program : part.programs) {
             std::cout << "  program        " << program.name << ": " << program.ops.size()
                       << " operators in " << kernels_of(program) << " groups, "
                       << program.states.size() << " states\n"
                       << "  multiply-adds  " << count_text(multiply_adds(image, program))
-                      << (backbone ? " a token, without its context\n   " : " an input\n   ");
+                      << (decoder && program.name == "prepare" ? " a row of an input\n   "
+                          : tokens ? " a token, without its context\n   "
+                                   : " an input\n   ");
             for (const auto& [name, count] : operators_used(program)) {
                 std::cout << ' ' << name << " x" << count;
             }

@@ -496,10 +496,56 @@ int m4_similarity(m4_client *client, const struct m4_media *const *queries, size
 int m4_session_append_media(m4_session *session, const struct m4_media *input,
 			    const struct m4_encode_options *options);
 
+struct m4_transcribe_options {
+	size_t size;
+	const char *part; /* a decoder or its encoder; NULL: the first */
+	const char *language; /* that is spoken: "de"; NULL: the model hears which */
+	uint32_t translate; /* 1: into English */
+	uint32_t timestamps; /* 1: segments with the times that the model tells */
+	uint32_t beam; /* ways to go on that are kept; 0: 1, at most 5 */
+	uint32_t max_tokens; /* of a window; 0: as many as fit */
+	const uint32_t *prompt; /* tokens that begin each window instead of what the model says */
+	size_t prompt_count;
+};
+
+/* A piece of a transcript. An array of these cannot grow by size. */
+struct m4_segment {
+	uint64_t start_ms; /* from the recording's begin on */
+	uint64_t end_ms;
+	const char *text; /* "" where the model was packed without its tokeniser */
+	const uint32_t *ids; /* without those of times */
+	size_t id_count;
+	uint64_t reserved[2]; /* 0 */
+};
+
+struct m4_transcript {
+	size_t size;
+	size_t segment_count;
+	const struct m4_segment *segments; /* in order */
+	const char *text; /* of all of them */
+	uint32_t windows; /* that were listened to */
+	char language[64 + 8]; /* given or heard; "": the model knows one */
+	char part[64 + 8]; /* that wrote it down */
+};
+
+/*
+ * Write a recording of speech down: sound of any length, window by window (30
+ * seconds of Whisper), or features of windows. Without timestamps a window is one
+ * segment; with them the next window begins where the last whole segment ended.
+ * The client's time limit is for each segment, not for all.
+ * M4_E_INVALID, M4_E_NOT_FOUND, M4_E_UNSUPPORTED (no part writes speech down; it
+ * knows no such language, no times, no translation, or not by which token to begin),
+ * M4_E_TOO_LARGE, M4_E_QUOTA, M4_E_BUSY, M4_E_VERSION. Free with
+ * m4_transcript_free().
+ */
+int m4_transcribe(m4_client *client, const struct m4_media *input,
+		  const struct m4_transcribe_options *options, struct m4_transcript **transcript);
+void m4_transcript_free(struct m4_transcript *transcript);
+
 /* A part of the model. */
 struct m4_part {
 	char name[64 + 8];
-	char kind[16]; /* "backbone", "encoder", "projector" */
+	char kind[16]; /* "backbone", "encoder", "projector", "decoder" */
 	char architecture[64 + 8];
 	char modality[16]; /* "image", "audio", "motion", "text", "features"; "": no encoder */
 	char space[64 + 8]; /* embeddings of one space may be compared; "": of none */

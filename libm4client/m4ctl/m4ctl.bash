@@ -41,12 +41,16 @@ _m4ctl() {
 
 	local words
 	case $command in
-	'') words="status ps parts run score embed classify similar tokenize detokenize firmware doctor bench $global --version" ;;
+	'') words="status ps parts run score embed classify similar transcribe tokenize detokenize firmware doctor bench $global --version" ;;
 	run) words="--greedy --max-tokens --seed --temperature --top-k --top-p --stop --ignore-eos --stats $media $global" ;;
 	score) words="--ids --top $global" ;;
 	embed) words="$media --text --part --hidden $global" ;;
 	classify) words="$media --text --part --label --top $global" ;;
 	similar) words="$media --text --query-image --query-audio --query-imu --query-text $global" ;;
+	transcribe)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		words="--language --translate --timestamps --beam --max-tokens --prompt-ids --part $global"
+		;;
 	doctor) words="--warm $global" ;;
 	bench) words="--context --tokens --prefill $global" ;;
 	tokenize) words="--no-special $global" ;;

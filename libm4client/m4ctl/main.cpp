@@ -58,6 +58,7 @@ int run(int argc, char** argv) {
     add_doctor(app, global, action);
     add_bench(app, global, action);
     add_senses(app, global, action);
+    add_transcribe(app, global, action);
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& success) {

@@ -28,7 +28,7 @@ Senses::Senses(const std::vector<firmware::ImportOptions>& sources,
       pipelines_(device_, {}),
       weights_(device_, mapped_.payload(), mapped_.image().tensors(), used()) {
     for (const firmware::Part& part : mapped_.image().package().parts) {
-        if (part.kind == firmware::PartKind::backbone) {
+        if (part.kind == firmware::PartKind::backbone || part.kind == firmware::PartKind::decoder) {
             continue;
         }
         encoders_[part.name] = std::make_unique<engine::Encoder>(device_, pipelines_, weights_,

@@ -146,6 +146,79 @@ class FakeBackend::FakeSequence final : public engine::KvSequence {
     FakeBackend* backend_;
 };
 
+class FakeDecoder::Listener final : public engine::KvSequence {
+   public:
+    Listener(engine::KvPool& pool, std::uint32_t capacity)
+        : KvSequence(pool, capacity, kMemoryRows) {}
+    [[nodiscard]] std::unique_ptr<Sequence> clone() const override {
+        return std::unique_ptr<Sequence>(new Listener(*this));
+    }
+    float heard = 0;
+    std::vector<std::uint32_t> tokens;
+
+   private:
+    Listener(const Listener& other) = default;
+};
+
+std::unique_ptr<engine::Sequence> FakeDecoder::create_sequence(std::uint32_t capacity) {
+    return std::make_unique<Listener>(pool_, capacity);
+}
+
+void FakeDecoder::load_memory(engine::Sequence& sequence, std::span<const float> rows) {
+    auto& listener = dynamic_cast<Listener&>(sequence);
+    if (rows.empty() || rows.size() > 8 || rows.size() > kMemoryRows - listener.memory_length() ||
+        listener.pages_needed(1) > pool_.free()) {
+        throw std::logic_error("bad memory");
+    }
+    if (listener.memory_length() == 0) {
+        listener.heard = rows[0];
+    }
+    listener.take_memory();
+    listener.remember(static_cast<std::uint32_t>(rows.size()));
+}
+
+std::span<const float> FakeDecoder::step(std::span<const engine::Chunk> chunks) {
+    if (lost) {
+        throw engine::DeviceError("the fake device is lost");
+    }
+    steps_.push_back(chunks.size());
+    logits_.clear();
+    std::uint32_t needed = 0;
+    for (const engine::Chunk& chunk : chunks) {
+        needed += chunk.sequence->pages_needed(static_cast<std::uint32_t>(chunk.tokens.size()));
+    }
+    if (needed > pool_.free()) {
+        throw std::logic_error("more pages than are free");
+    }
+    for (const engine::Chunk& chunk : chunks) {
+        auto& listener = dynamic_cast<Listener&>(*chunk.sequence);
+        const auto count = static_cast<std::uint32_t>(chunk.tokens.size());
+        if (count == 0 || count > 8 || listener.memory_length() != kMemoryRows ||
+            count > listener.capacity() - listener.length()) {
+            throw std::logic_error("bad chunk");
+        }
+        std::vector<engine::PageCopy> copies;
+        listener.take_pages(count, copies);
+        listener.grow(count);
+        listener.tokens.insert(listener.tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
+        if (chunk.logits == engine::Logits::last) {
+            const auto spoken = speak_(listener.heard, listener.tokens);
+            logits_.insert(logits_.end(), spoken.begin(), spoken.end());
+        }
+    }
+    return logits_;
+}
+
+FakeDecoder& FakeBackend::decoder(std::size_t /*part*/) {
+    if (!options_.speak) {
+        throw std::invalid_argument("there is no decoder");
+    }
+    if (decoder_ == nullptr) {
+        decoder_ = std::make_unique<FakeDecoder>(options_.speak, options_.decoder_pages);
+    }
+    return *decoder_;
+}
+
 FakeBackend::FakeBackend(FakeOptions options)
     : options_(std::move(options)),
       pool_(std::uint64_t{options_.pool_pages} * options_.page_positions, 1,
@@ -237,6 +310,9 @@ engine::Encoded FakeBackend::encode(std::size_t part, std::span<const float> fea
         encoded_.push_back(static_cast<float>(part));
     }
     runs_.push_back(items);
+    hidden_.assign(FakeDecoder::kMemoryRows, 0);
+    hidden_[0] = encoded_[0];
+    encoded.hidden = hidden_;
     encoded.embedding = encoded_;
     encoded.scores = features;
     return encoded;

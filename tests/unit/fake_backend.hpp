@@ -85,7 +85,42 @@ class Gate {
     bool waiting_ = false;
 };
 
+/// A decoder without a GPU: logits by a rule of what it heard (the first of its
+/// memory's values) and of all tokens it was fed.
+class FakeDecoder final : public sched::Decoder {
+   public:
+    static constexpr std::uint32_t kMemoryRows = 16;  ///< of one value
+    static constexpr std::uint32_t kContext = 12;
+    static constexpr std::uint32_t kVocabulary = 30;
+    using Speak = std::function<std::vector<float>(float heard, std::span<const std::uint32_t>)>;
+
+    FakeDecoder(Speak speak, std::uint32_t pages)
+        : speak_(std::move(speak)), pool_(pages * 4, 1, 4) {}
+
+    [[nodiscard]] std::uint32_t max_step_rows() const override { return 8; }
+    [[nodiscard]] std::unique_ptr<engine::Sequence> create_sequence(
+        std::uint32_t capacity) override;
+    [[nodiscard]] engine::KvUse kv_use() const override {
+        return {4, 4, pool_.pages(), pool_.used(), pool_.shared_pages()};
+    }
+    /// These throw std::logic_error where the scheduler breaks the engine's contract.
+    void load_memory(engine::Sequence& sequence, std::span<const float> rows) override;
+    [[nodiscard]] std::span<const float> step(std::span<const engine::Chunk> chunks) override;
+    /// Chunks of each step.
+    [[nodiscard]] const std::vector<std::size_t>& steps() const { return steps_; }
+    bool lost = false;  ///< the next step throws DeviceError
+
+   private:
+    class Listener;
+    Speak speak_;
+    engine::KvPool pool_;
+    std::vector<float> logits_;
+    std::vector<std::size_t> steps_;
+};
+
 struct FakeOptions {
+    FakeDecoder::Speak speak;          ///< null: there is no decoder
+    std::uint32_t decoder_pages = 40;  ///< of 4 positions
     std::uint32_t context_length = 256;
     std::uint32_t max_step_rows = 8;
     std::uint32_t pool_pages = 512;
@@ -138,6 +173,7 @@ class FakeBackend final : public sched::Backend {
                                               std::span<const std::uint32_t> tokens,
                                               std::span<const std::uint32_t> picked) override;
     [[nodiscard]] std::uint64_t senses_bytes() const override { return 77; }
+    [[nodiscard]] FakeDecoder& decoder(std::size_t part) override;
     /// The token that an embedded row is remembered as.
     [[nodiscard]] static std::uint32_t token_of(std::span<const float> row);
     /// Items of each run of an encoder.
@@ -164,6 +200,8 @@ class FakeBackend final : public sched::Backend {
     std::vector<StepRecord> steps_;
     std::vector<float> encoded_;
     std::vector<std::size_t> runs_;
+    std::vector<float> hidden_;
+    std::unique_ptr<FakeDecoder> decoder_;
 };
 
 }  // namespace m4::test

@@ -152,6 +152,11 @@ void add_request(Sum& sum, const wire::Frame& frame) {
     } else if (const auto* media = frame.body_as_SessionMediaRequest()) {
         sum.all(media->session(), media->part(), media->data());
         add_media(sum, media->input());
+    } else if (const auto* transcribe = frame.body_as_TranscribeRequest()) {
+        sum.all(transcribe->part(), transcribe->data(), transcribe->language(),
+                transcribe->translate(), transcribe->timestamps(), transcribe->beam(),
+                transcribe->max_tokens(), transcribe->prompt());
+        add_media(sum, transcribe->input());
     } else if (const auto* labels = frame.body_as_LabelsRequest()) {
         sum.add(labels->part());
     } else if (const auto* bench = frame.body_as_BenchRequest()) {
@@ -188,6 +193,10 @@ void add_reply(Sum& sum, const wire::Frame& frame) {
         sum.add(score_done->usage());
     } else if (const auto* encoded = frame.body_as_EncodeReply()) {
         sum.all(encoded->part(), encoded->inputs(), encoded->values());
+    } else if (const auto* heard = frame.body_as_TranscribeChunk()) {
+        sum.all(heard->start_ms(), heard->end_ms(), heard->ids(), heard->text());
+    } else if (const auto* written = frame.body_as_TranscribeDone()) {
+        sum.all(written->part(), written->language(), written->windows(), written->usage());
     } else if (const auto* parts = frame.body_as_PartsReply()) {
         add_parts(sum, *parts);
     } else if (const auto* progress = frame.body_as_BenchProgress()) {
@@ -272,6 +281,17 @@ std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_requests() {
                  e.builder(), 9, part, wire::CreateMedia(e.builder(), wire::MediaKind::text, 0, 5),
                  data);
          })},
+        {Body::TranscribeRequest, sample([](Encoder& e) {
+             const auto part = e.builder().CreateString("ear");
+             const auto language = e.builder().CreateString("de");
+             const auto data = e.put_text("twelve bytes");
+             const auto prompt = e.builder().CreateVector(kIds);
+             return wire::CreateTranscribeRequest(
+                 e.builder(), part,
+                 wire::CreateMedia(e.builder(), wire::MediaKind::pcm16, 0, 12, 0, 0, 0, 0, 1, 6,
+                                   16000),
+                 data, language, true, true, 5, 24, prompt);
+         })},
         {Body::PartsRequest,
          sample([](Encoder& e) { return wire::CreatePartsRequest(e.builder()); })},
         {Body::LabelsRequest,
@@ -337,6 +357,12 @@ std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_replies() {
              const auto part = e.builder().CreateString("eye");
              const auto values = e.put_text("12345678");
              return wire::CreateEncodeReply(e.builder(), part, 2, values);
+         })},
+        {Body::TranscribeChunk, sample([](Encoder& e) {
+             return wire::CreateTranscribeChunkDirect(e.builder(), 30000, 31020, &kIds, &kText);
+         })},
+        {Body::TranscribeDone, sample([usage](Encoder& e) {
+             return wire::CreateTranscribeDoneDirect(e.builder(), "ear-text", "de", 3, usage(e));
          })},
         {Body::PartsReply, sample([](Encoder& e) {
              const std::vector<flatbuffers::Offset<wire::PartEntry>> entries{
