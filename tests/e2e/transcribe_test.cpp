@@ -47,6 +47,13 @@ std::filesystem::path pack_random(const Scratch& scratch) {
                std::string_view(R"({"decoder_start_token_id": 30, "eos_token_id": 29,
 "lang_to_id": {"<|en|>": 31, "<|de|>": 32}, "task_to_id": {"translate": 33, "transcribe": 34},
 "no_timestamps_token_id": 35})"));
+    std::string vocabulary = "{";
+    for (char letter = 'A'; letter < 'A' + 29; ++letter) {
+        // Behind Z come other characters, the backslash among them.
+        vocabulary += (letter == 'A' ? "\"" : ", \"") + std::string(letter == '\\' ? "\\" : "") +
+                      letter + "\": " + std::to_string(letter - 'A');
+    }
+    write_file(scratch / "vocab.json", vocabulary + "}");
     write_file(scratch / "model.safetensors",
                safetensors_bytes(random_whisper(dims, 5).checkpoint()));
     return packed(scratch / "model.safetensors", "f32");
@@ -176,6 +183,34 @@ TEST_CASE("transcribe: sound of any length goes window by window, greedily and b
     REQUIRE(!one.ids.empty());
     CHECK(one.windows == 1);
     CHECK(one.ids[0] == heard.ids[0]);
+
+    // The same from a file, in words.
+    Bytes wav;
+    wav.number<std::uint32_t>(0x46464952).number<std::uint32_t>(36 + 2 * 80'000);  // RIFF
+    wav.number<std::uint32_t>(0x45564157).number<std::uint32_t>(0x20746d66);       // WAVE, fmt
+    wav.number<std::uint32_t>(16).number<std::uint16_t>(1).number<std::uint16_t>(1);
+    wav.number<std::uint32_t>(16'000).number<std::uint32_t>(32'000);
+    wav.number<std::uint16_t>(2).number<std::uint16_t>(16);
+    wav.number<std::uint32_t>(0x61746164).number<std::uint32_t>(2 * 80'000);  // data
+    for (const float sample : samples) {
+        wav.number<std::int16_t>(static_cast<std::int16_t>(sample * 32'768));
+    }
+    write_file(scratch / "tone.wav", wav.data);
+    const json told = service.ctl_json({"transcribe", (scratch / "tone.wav").string(),
+                                        "--max-tokens", "6", "--language", heard.language});
+    CHECK(told.at("windows") == 3);
+    CHECK(told.at("language") == heard.language);
+    REQUIRE(told.at("segments").size() == heard.ids.size());
+    for (const json& segment : told.at("segments")) {
+        std::string words;
+        for (const std::uint32_t id : segment.at("ids").get<Ids>()) {
+            words += static_cast<char>('A' + static_cast<char>(id));
+        }
+        CHECK(segment.at("text") == words);
+    }
+    const Finished shown =
+        service.ctl({"transcribe", (scratch / "tone.wav").string(), "--timestamps", "--beam", "2"});
+    CHECK(shown.status == 0);
 
     options.beam = 5;
     const Told beams = transcribe(client, media, options);
