@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "plan.hpp"
+#include "profile_notes.hpp"
 
 namespace m4::engine {
 
@@ -63,7 +66,10 @@ struct Encoder::Impl {
     Port make_port(std::uint32_t value, vk::MemoryKind kind) const;
     void copy(const hpp::raii::CommandBuffer& commands, const Port& port, std::uint32_t items,
               bool upload) const;
+    void record(const hpp::raii::CommandBuffer& commands, std::uint32_t items,
+                const std::function<void()>& kernels) const;
     const hpp::raii::CommandBuffer& commands_for(std::uint32_t items);
+    std::uint32_t take(std::span<const float> data);
     Encoded submit(std::uint32_t items);
     ItemShape shape_of(firmware::Role role) const;
     std::span<const float> read(firmware::Role role, std::uint32_t items) const;
@@ -133,13 +139,11 @@ void Encoder::Impl::copy(const hpp::raii::CommandBuffer& commands, const Port& p
                         upload ? memory.values().handle() : port.host.handle(), pieces);
 }
 
-const hpp::raii::CommandBuffer& Encoder::Impl::commands_for(std::uint32_t items) {
+/// All of a run; `kernels` records the program's.
+void Encoder::Impl::record(const hpp::raii::CommandBuffer& commands, std::uint32_t items,
+                           const std::function<void()>& kernels) const {
     using Stage = hpp::PipelineStageFlagBits;
     using Access = hpp::AccessFlagBits;
-    if (const auto found = recorded.find(items); found != recorded.end()) {
-        return found->second;
-    }
-    hpp::raii::CommandBuffer commands = device.create_commands();
     const auto wait = [&](hpp::PipelineStageFlags from, hpp::PipelineStageFlags to,
                           hpp::AccessFlags written, hpp::AccessFlags used) {
         commands.pipelineBarrier(
@@ -162,13 +166,21 @@ const hpp::raii::CommandBuffer& Encoder::Impl::commands_for(std::uint32_t items)
     }
     commands.bindDescriptorSets(hpp::PipelineBindPoint::eCompute, pipelines.layout(), 0,
                                 memory.set(), {});
-    plan.record(commands, {.items = items});
+    kernels();
     wait(Stage::eComputeShader, Stage::eTransfer, Access::eShaderWrite, Access::eTransferRead);
     for (const auto& [role, port] : outputs) {
         copy(commands, port, items, false);
     }
     wait(Stage::eTransfer, Stage::eHost, Access::eTransferWrite, Access::eHostRead);
     commands.end();
+}
+
+const hpp::raii::CommandBuffer& Encoder::Impl::commands_for(std::uint32_t items) {
+    if (const auto found = recorded.find(items); found != recorded.end()) {
+        return found->second;
+    }
+    hpp::raii::CommandBuffer commands = device.create_commands();
+    record(commands, items, [&] { plan.record(commands, {.items = items}); });
     return recorded.emplace(items, std::move(commands)).first->second;
 }
 
@@ -273,20 +285,49 @@ Encoded Encoder::run_text(std::span<const std::uint32_t> tokens,
     return impl_->submit(static_cast<std::uint32_t>(picked.size()));
 }
 
-Encoded Encoder::run(std::span<const float> data) {
-    if (impl_->token_rows != 0) {
+/// Checks the features and copies them to where a run reads them; how many items.
+std::uint32_t Encoder::Impl::take(std::span<const float> data) {
+    if (token_rows != 0) {
         throw std::invalid_argument("the encoder takes tokens, not features");
     }
-    const std::uint64_t item = impl_->features.shape.floats(1);
+    const std::uint64_t item = features.shape.floats(1);
     const std::uint64_t count = data.size() / item;
-    if (count == 0 || data.size() % item != 0 || count > impl_->max_items) {
+    if (count == 0 || data.size() % item != 0 || count > max_items) {
         throw std::invalid_argument("features of " + std::to_string(data.size()) +
-                                    " floats are not 1 to " + std::to_string(impl_->max_items) +
+                                    " floats are not 1 to " + std::to_string(max_items) +
                                     " items of " + std::to_string(item));
     }
-    const auto items = static_cast<std::uint32_t>(count);
-    std::memcpy(impl_->features.host.mapped().data(), data.data(), data.size_bytes());
-    return impl_->submit(items);
+    std::memcpy(features.host.mapped().data(), data.data(), data.size_bytes());
+    return static_cast<std::uint32_t>(count);
+}
+
+Encoded Encoder::run(std::span<const float> data) {
+    return impl_->submit(impl_->take(data));
+}
+
+Profile Encoder::profile(std::span<const float> data) {
+    const std::uint32_t items = impl_->take(data);
+    return vk::translate([&] {
+        const vk::Device& device = impl_->device;
+        std::optional<vk::Timestamps> stamps;
+        if (vk::Timestamps::known(device)) {
+            stamps.emplace(device, static_cast<std::uint32_t>(impl_->plan.kernel_count() + 1));
+        }
+        ProfileNotes notes(stamps);
+        const hpp::raii::CommandBuffer commands = device.create_commands();
+        impl_->record(commands, items, [&] {
+            if (stamps) {
+                stamps->reset(commands);
+                stamps->stamp(commands);
+            }
+            impl_->plan.record_apart(commands, {.items = items},
+                                     [&](const KernelName& kernel, std::uint32_t dispatches) {
+                                         notes.add(kernel, dispatches, commands);
+                                     });
+        });
+        impl_->device.run(commands);
+        return notes.finish();
+    });
 }
 
 }  // namespace m4::engine

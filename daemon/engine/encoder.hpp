@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 
+#include "engine.hpp"
 #include "lib/image.hpp"
 #include "senses.hpp"
 #include "vk/pipelines.hpp"
@@ -52,6 +53,8 @@ class Encoder {
     /// DeviceError on loss of the device (it is then unusable), and
     /// std::invalid_argument where `data` is not whole items or too many.
     Encoded run(std::span<const float> data);
+    /// run(), recorded anew with each kernel timed by itself, as Engine::profile() does.
+    [[nodiscard]] Profile profile(std::span<const float> data);
 
    private:
     struct Impl;

@@ -7,6 +7,9 @@ namespace {
 
 /// A lane keeps query and output of a whole head in registers.
 constexpr std::uint32_t kWidestHead = 256;
+/// Subgroups that share keys: unrolled for a head, so that a wide one takes long to compile.
+constexpr std::uint32_t kWidestShared = 128;
+constexpr std::uint32_t kSubgroup = 8;
 
 class SelfAttention final : public Operator {
    public:
@@ -26,10 +29,17 @@ class SelfAttention final : public Operator {
                                   " dimensions are wider than the kernels' " +
                                   std::to_string(kWidestHead));
         }
-        kernel_ = context.pipelines.get(
-            shaders::find_variant(firmware::OpCode::self_attention, shaders::Dtype::any_,
-                                  access_of(context, nullptr)),
-            std::array{context.tuning.elementwise_lanes, head_dim});
+        const shaders::Access access = access_of(context, nullptr);
+        shared_ = context.tuning.subgroup8 && context.limits.subgroup8 &&
+                  access == shaders::Access::texel && head_dim <= kWidestShared &&
+                  context.tuning.elementwise_lanes % kSubgroup == 0;
+        const shaders::VariantInfo& variant =
+            shared_ ? shaders::find_variant(firmware::OpCode::self_attention, shaders::Dtype::any_,
+                                            access, 1, shaders::Needs::subgroup8)
+                    : shaders::find_variant(firmware::OpCode::self_attention, shaders::Dtype::any_,
+                                            access);
+        kernel_ =
+            context.pipelines.get(variant, std::array{context.tuning.elementwise_lanes, head_dim});
     }
 
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
@@ -38,8 +48,13 @@ class SelfAttention final : public Operator {
             .kernel = kernel_,
             .push = {q_.unit, k_.unit, v_.unit, y_.unit, y_.stride, k_.stride, rows, q_.rows.factor,
                      k_.rows.factor, heads_, kv_heads_, causal_, scale_}};
-        push_lanes(context_, std::uint64_t{rows} * heads_, context_.tuning.elementwise_lanes,
-                   dispatch, out);
+        std::uint64_t lanes = std::uint64_t{rows} * heads_;
+        if (shared_) {
+            const std::uint32_t item_rows = q_.rows.factor;
+            lanes = std::uint64_t{divide_up(item_rows, kSubgroup)} * kSubgroup *
+                    (rows / item_rows) * heads_;
+        }
+        push_lanes(context_, lanes, context_.tuning.elementwise_lanes, dispatch, out);
     }
 
    private:
@@ -56,6 +71,7 @@ class SelfAttention final : public Operator {
     std::uint32_t kv_heads_;
     std::uint32_t causal_;
     std::uint32_t scale_;
+    bool shared_ = false;  ///< by subgroups
     vk::Kernel* kernel_ = nullptr;
 };
 

@@ -2,16 +2,14 @@
 #include "synth.hpp"
 
 #include <array>
-#include <cmath>
 #include <memory>
 #include <string>
-#include <utility>
 
-#include "checkpoint.hpp"
 #include "import.hpp"
 #include "lib/error.hpp"
 #include "lib/limits.hpp"
 #include "llama.hpp"
+#include "random_tensors.hpp"
 #include "tokenizer_section.hpp"
 
 namespace m4::firmware {
@@ -36,25 +34,9 @@ constexpr std::string_view kShapeNames = "15m, 134m, 1.1b, 3b, 7b";
 constexpr std::uint32_t kVocabulary = 32000;
 constexpr std::uint32_t kContext = 4096;
 
-/// splitmix64 (Steele, Lea and Flood 2014) of a counter: any element by itself.
-std::uint64_t mix(std::uint64_t value) {
-    value += 0x9e3779b97f4a7c15ULL;
-    value = (value ^ value >> 30U) * 0xbf58476d1ce4e5b9ULL;
-    value = (value ^ value >> 27U) * 0x94d049bb133111ebULL;
-    return value ^ value >> 31U;
-}
-
-std::uint64_t seed_of(std::uint64_t seed, std::string_view name) {
-    for (const char ch : name) {
-        seed = mix(seed ^ static_cast<unsigned char>(ch));
-    }
-    return seed;
-}
-
 class Synth {
    public:
-    Synth(const LlamaConfig& config, std::uint64_t seed)
-        : config_(config), seed_(seed), checkpoint_(std::make_shared<Checkpoint>("synth")) {}
+    Synth(const LlamaConfig& config, std::uint64_t seed) : config_(config), tensors_(seed) {}
 
     std::shared_ptr<const Checkpoint> run() {
         const std::uint64_t q = std::uint64_t{config_.heads} * config_.head_dim;
@@ -77,37 +59,17 @@ class Synth {
         if (!config_.tied) {
             matrix("lm_head.weight", config_.vocabulary, dim);
         }
-        return checkpoint_;
+        return tensors_.checkpoint();
     }
 
    private:
-    /// Uniform around `middle`; a matrix keeps the variance of what it is
-    /// multiplied with.
-    void add(std::string name, std::vector<std::uint64_t> shape, double middle, double spread) {
-        SourceTensor tensor;
-        tensor.compute = [seed = seed_of(seed_, name), middle, spread](std::uint64_t first,
-                                                                       std::span<float> out) {
-            for (std::size_t i = 0; i < out.size(); ++i) {
-                const double unit = static_cast<double>(mix(seed + first + i) >> 11U) * 0x1p-53;
-                out[i] = static_cast<float>(middle + spread * (2.0 * unit - 1.0));
-            }
-        };
-        tensor.name = std::move(name);
-        tensor.file = checkpoint_->place();
-        tensor.type_name = "computed";
-        tensor.type = SourceType::computed;
-        tensor.shape = std::move(shape);
-        checkpoint_->add(std::move(tensor));
+    void matrix(const std::string& name, std::uint64_t rows, std::uint64_t columns) {
+        tensors_.matrix(name, {rows, columns});
     }
-
-    void matrix(std::string name, std::uint64_t rows, std::uint64_t columns) {
-        add(std::move(name), {rows, columns}, 0.0, std::sqrt(3.0 / static_cast<double>(columns)));
-    }
-    void vector(std::string name) { add(std::move(name), {config_.dim}, 1.0, 0.25); }
+    void vector(const std::string& name) { tensors_.norm(name, config_.dim); }
 
     const LlamaConfig& config_;
-    std::uint64_t seed_;
-    std::shared_ptr<Checkpoint> checkpoint_;
+    RandomTensors tensors_;
 };
 
 /// Special pieces, every byte, then words of two letters and more.

@@ -190,10 +190,14 @@ TEST_CASE("activation: those of encoders, also far out") {
 
 TEST_CASE("self_attention: whole items, causal, other rows, shared heads, odd heads") {
     M4_NEEDS_DEVICE();
-    for (const Setup& setup : all_setups()) {
+    std::vector<Setup> setups = all_setups();
+    setups.push_back({.alone = true});
+    for (const Setup& setup : setups) {
         for (const Heads& s : {Heads{4, 4, 16, 17, 17, false}, Heads{2, 2, 18, 9, 9, true},
                                Heads{1, 1, 32, 16, 16, false}, Heads{6, 2, 8, 5, 12, false},
-                               Heads{3, 3, 5, 7, 8, false}, Heads{1, 1, 64, 33, 33, true}}) {
+                               Heads{3, 3, 5, 7, 8, false}, Heads{1, 1, 64, 33, 33, true},
+                               Heads{4, 2, 64, 1, 9, false}, Heads{4, 1, 12, 20, 20, true},
+                               Heads{1, 1, 128, 19, 3, false}, Heads{2, 1, 132, 5, 9, false}}) {
             CAPTURE(setup.name());
             CAPTURE(s.head_dim);
             CAPTURE(s.rows);

@@ -66,6 +66,35 @@ TEST_CASE("encoder: what is not whole inputs is refused, and nothing changes") {
     CHECK(encode(encoder, std::span(data).first(720), &engine::Encoded::hidden) == before);
 }
 
+TEST_CASE("encoder: a profiled run names its operators, and runs behind it are as before") {
+    M4_NEEDS_DEVICE();
+    const TempFolder folder;
+    write_file(folder / "limu.safetensors", safetensors_bytes(random_limu()));
+    Senses senses(folder / "limu.safetensors", {.max_items = 2});
+    Encoder& encoder = senses.at("imu");
+    std::vector<float> data(encoder.features().floats(2));
+    std::mt19937 random(4);
+    std::normal_distribution<float> normal;
+    std::generate(data.begin(), data.end(), [&] { return normal(random); });
+    const auto states = [](const engine::Encoded& encoded) {
+        return std::vector<float>(encoded.hidden.begin(), encoded.hidden.end());
+    };
+    const auto plain = states(encoder.run(data));
+    std::vector<float> other(data.size(), 0.25F);
+    CHECK(states(encoder.run(other)) != plain);
+    const engine::Profile profile = encoder.profile(data);
+    for (const char* name : {"self_attention", "layer_norm", "activation", "mean_rows"}) {
+        CAPTURE(name);
+        const auto found = std::find_if(profile.kernels.begin(), profile.kernels.end(),
+                                        [&](const auto& kernel) { return kernel.name == name; });
+        REQUIRE(found != profile.kernels.end());
+        CHECK(found->dispatches > 0);
+        CHECK((!profile.timed || found->us > 0));
+    }
+    CHECK(states(encoder.run(data)) == plain);
+    CHECK_THROWS_AS((void)encoder.profile(std::span(data).first(7)), std::invalid_argument);
+}
+
 TEST_CASE("encoder: LIMU-BERT's states are the reference's") {
     M4_NEEDS_DEVICE();
     if (shared_data().empty()) {

@@ -145,7 +145,7 @@ Matrix as_stored(Matrix matrix, m4_dtype dtype) {
 
 std::string Setup::name() const {
     return std::string(storage ? "storage" : "texel") + (gpu_tuning ? ", gpu tuning" : "") +
-           (address ? ", address" : "") +
+           (address ? ", address" : "") + (alone ? ", alone" : "") +
            (slices != 0 ? ", " + std::to_string(slices) + " slices" : "") + ", " +
            std::string(engine::name_of(kv_type)) + " kv" + (staging ? ", staging" : "");
 }
@@ -233,6 +233,7 @@ void OpBench::Impl::build() {
     layout = engine::lay_out_values(program, step_words, max_rows);
     ops::Tuning tuning = setup.gpu_tuning ? ops::Tuning{} : ops::Tuning::for_device(device);
     tuning.linear_address = setup.address;
+    tuning.subgroup8 = !setup.alone;
     tuning.attention_slices = setup.slices == 0 ? tuning.attention_slices : setup.slices;
     engine::add_scratch(layout, program, tuning.attention_slices, max_rows, 1U << 20);
     memory.emplace(device, shared().pipelines,

@@ -37,6 +37,7 @@ struct Setup {
     bool storage = false;     ///< storage buffers instead of texel buffers
     bool gpu_tuning = false;  ///< workgroups as on a GPU, else as on this device
     bool address = false;     ///< weights of linear by device address
+    bool alone = false;       ///< without subgroups' operations
     engine::KvType kv_type = engine::KvType::f32;
     std::uint32_t slices = 0;        ///< of attention; 0: as tuned
     bool staging = false;            ///< weights copied instead of imported

@@ -86,6 +86,49 @@ TEST_CASE("m4fw: inspect, operators and verify of an image, and of a damaged one
     check_failure(m4fw("operators " + (temp / "absent").string()), 1, "absent: cannot open");
 }
 
+TEST_CASE("m4fw: synth makes vision transformers of known sizes, the same each time") {
+    const TempFolder temp;
+    const auto made = [&](const std::string& arguments) {
+        const std::string out = (temp / "image").string();
+        const Ran ran = m4fw("synth --force --out " + out + " " + arguments);
+        CAPTURE(ran.err);
+        REQUIRE(ran.status == 0);
+        CHECK(m4fw("verify " + out).status == 0);
+        return nlohmann::json::parse(m4fw("inspect --tensors --json " + out).out);
+    };
+    const auto small = made("--like vit-s --quantize q8");
+    const auto& part = small.at("parts").at(0);
+    CHECK(part.at("name") == "image");
+    CHECK(part.at("kind") == "encoder");
+    CHECK(part.at("architecture") == "vit");
+    CHECK(part.at("parameters") == 22'050'664);  // as published with its 1000 labels
+    const auto& used = part.at("programs").at(0).at("operators_used");
+    CHECK(used.at("self_attention") == 12);
+    CHECK(used.at("linear") == 12 * 6 + 2);
+    CHECK(made("--like vit-s --quantize q8").at("digest") == small.at("digest"));
+    CHECK(made("--like vit-s --quantize q8 --seed 2").at("digest") != small.at("digest"));
+
+    const auto tiny = made("--like vit-b --dim 64 --layers 1 --ffn 32 --name eye");
+    CHECK(tiny.at("name") == "eye");
+    CHECK(tiny.at("parts").at(0).at("programs").at(0).at("operators_used").at("linear") == 8);
+    bool found = false;
+    for (const auto& tensor : tiny.at("tensors")) {
+        found = found || (tensor.at("name") == "blocks.0.mlp.fc1.weight" &&
+                          tensor.at("shape") == nlohmann::json({32, 64}));
+    }
+    CHECK(found);
+}
+
+TEST_CASE("m4fw: synth refuses what the model has not") {
+    const TempFolder temp;
+    const std::string start = "synth --out " + (temp / "image").string() + " --like ";
+    check_failure(m4fw(start + "vit-x"), 1, "--like 'vit-x': is not one of 15m, 134m");
+    check_failure(m4fw(start + "vit-s --context 8"), 1, "--context: is nothing that vit-s has");
+    check_failure(m4fw(start + "vit-s --tied"), 1, "--tied: is nothing that vit-s has");
+    check_failure(m4fw(start + "vit-b --dim 100"), 1, "whole heads of 64");
+    CHECK(!std::filesystem::exists(temp / "image"));
+}
+
 TEST_CASE("m4fw: standard output that cannot be written is a failure") {
     const std::string command = build_root() + "/bin/m4fw operators >/dev/full 2>/dev/null";
     CHECK(WEXITSTATUS(std::system(command.c_str())) == 1);
