@@ -11,6 +11,8 @@
  *	                        first token of each
  *	generate COUNT          back to the prompt, then COUNT tokens a session
  *	                        behind the first; only those COUNT are timed
+ *	encode COUNT            features of so many inputs, none of them seen before,
+ *	                        through the first encoder that takes such
  *	status COUNT            m4_status() so many times
  *
  * CPU time is that of the threads of process PID, the service. Whatever fails
@@ -33,6 +35,7 @@ enum {
 	MOST_SESSIONS = 16,
 	MOST_IDS = 65536,
 	MOST_STATUS = 100000,
+	MOST_INPUTS = 64,
 	START_MS = 120000,
 	ROOM = 64, /* of a session, behind its prompt */
 };
@@ -53,6 +56,7 @@ struct bench {
 	uint32_t *first; /* what lane 0 generated */
 	uint32_t first_count;
 	double *arrivals; /* of lane 0's tokens */
+	uint64_t random;
 };
 
 /* A text as JSON has it. */
@@ -280,6 +284,68 @@ static void order_generate(struct bench *bench, uint32_t count)
 	print_ids(bench);
 }
 
+/* Uniform in [-1, 1): xorshift (Marsaglia 2003), and its upper bits. */
+static void fill(struct bench *bench, float *values, size_t count)
+{
+	for (size_t i = 0; i < count; ++i) {
+		bench->random ^= bench->random << 13;
+		bench->random ^= bench->random >> 7;
+		bench->random ^= bench->random << 17;
+		values[i] = (float)(int32_t)(bench->random >> 32) / 2147483648.0f;
+	}
+}
+
+/* Floats of an input of the first encoder that takes features, and its name. */
+static size_t find_encoder(struct bench *bench, struct m4_part *found)
+{
+	struct m4_part *parts = NULL;
+	size_t count = 0;
+
+	check(bench, "parts", m4_parts(bench->client, &parts, &count));
+	memset(found, 0, sizeof(*found));
+	for (size_t i = 0; i < count && found->feature_rows == 0; ++i) {
+		if (strcmp(parts[i].kind, "encoder") == 0)
+			*found = parts[i];
+	}
+	m4_free(parts);
+	if (found->feature_rows == 0)
+		die("the image has no encoder of features");
+	return (size_t)found->feature_rows * found->feature_columns;
+}
+
+static void order_encode(struct bench *bench, uint32_t count)
+{
+	struct m4_encode_options options = M4_INIT(struct m4_encode_options);
+	struct m4_media media[MOST_INPUTS];
+	const struct m4_media *inputs[MOST_INPUTS];
+	struct m4_embedding *embedding = NULL;
+	struct m4_part part;
+	const size_t floats = find_encoder(bench, &part);
+	float *values = calloc(count, floats * sizeof(*values));
+	double before, cpu_before, wall;
+
+	if (!values)
+		die("out of memory");
+	fill(bench, values, count * floats);
+	for (uint32_t i = 0; i < count; ++i) {
+		media[i] = (struct m4_media)M4_INIT(struct m4_media);
+		media[i].kind = M4_MEDIA_FEATURES_F32;
+		media[i].data = values + i * floats;
+		media[i].bytes = floats * sizeof(*values);
+		media[i].channels = part.feature_columns;
+		inputs[i] = &media[i];
+	}
+	options.part = part.name;
+	cpu_before = cpu_us(bench->pid);
+	before = now_us();
+	check(bench, "embed", m4_embed(bench->client, inputs, count, &options, &embedding));
+	wall = now_us() - before;
+	printf("{\"wall_us\": %.1f, \"cpu_us\": %.1f, \"tokens\": %" PRIu32 ", \"dim\": %zu}\n",
+	       wall, cpu_us(bench->pid) - cpu_before, count, embedding->dim);
+	m4_embedding_free(embedding);
+	free(values);
+}
+
 static void order_status(struct bench *bench, uint32_t count)
 {
 	struct m4_status status = M4_INIT(struct m4_status);
@@ -344,6 +410,8 @@ static void obey(struct bench *bench, char *line)
 		if (bench->lanes == 0)
 			die("generate before prompt");
 		order_generate(bench, number(strtok(NULL, " \n"), 1, ROOM - 1));
+	} else if (strcmp(order, "encode") == 0) {
+		order_encode(bench, number(strtok(NULL, " \n"), 1, MOST_INPUTS));
 	} else if (strcmp(order, "status") == 0) {
 		order_status(bench, number(strtok(NULL, " \n"), 1, MOST_STATUS));
 	} else {
@@ -394,7 +462,8 @@ int main(int argc, char **argv)
 	const bool first = argc > 3 && strcmp(argv[1], "--first-token") == 0;
 	struct bench bench = {.ids = array(sizeof(uint32_t)),
 			      .first = array(sizeof(uint32_t)),
-			      .arrivals = array(sizeof(double))};
+			      .arrivals = array(sizeof(double)),
+			      .random = 88172645463325252ULL};
 	char *line = NULL;
 	size_t room = 0;
 

@@ -63,6 +63,8 @@ SCENARIOS = [
 
 FIRST_ROWS = ["first_token_cold_9m", "first_token_warm_9m", "first_token_cold_134m",
               "first_token_warm_134m", "memory_over_weights", "memory_anonymous"]
+ENCODERS = {"vit_s": "vit-s-f16", "vit_b": "vit-b-f16"}  # by the rows' names, an image
+ENCODE_BATCHES = [1, 8]
 SERVICE_ROWS = ["socket_round_trip", "stream_overhead"]
 
 
@@ -245,6 +247,48 @@ def measure_first(bench, wanted, progress):
             rows.append(make_row("memory_anonymous", "MiB", anonymous["ours"], anonymous["peer"],
                                  note="anonymous, less the KV cache"))
     return [row for row in rows if wanted(row["name"])]
+
+
+def encode_names(shape):
+    return [f"encode_{shape}_batch{batch}" for batch in ENCODE_BATCHES]
+
+
+def encode_row(name, own, other, bench):
+    return make_row(name, "images/s", own.per_second(), other.per_second(), better="higher",
+                    ours_cpu=own.per_token_ms("cpu"), peer_cpu=other.per_token_ms("cpu"),
+                    note=few(other.answers, bench.repeat))
+
+
+def measure_encoders(bench, wanted, progress):
+    """Pictures through vision transformers, and what the peer says of itself."""
+    rows, info = [], None
+    for shape, image in ENCODERS.items():
+        if not any(wanted(name) for name in encode_names(shape)):
+            continue
+        progress(f"{image}: starting")
+        sides = {}
+        try:
+            sides["ours"] = bench.open_ours(image)
+            if bench.onnx_module:
+                sides["peer"] = bench.open_onnx_peer(shape)
+                info = sides["peer"].info
+            for batch, name in zip(ENCODE_BATCHES, encode_names(shape)):
+                if not wanted(name):
+                    continue
+                samples = {"ours": Samples(bench.budget_s), "peer": Samples(bench.budget_s)}
+                for side in sides.values():  # kernels are compiled, pages touched
+                    side.encode(batch)
+                    side.settle()
+                for turn in range(bench.repeat):
+                    for side, source in sides.items():
+                        if samples[side].wanted():
+                            progress(f"{name}: {turn + 1} of {bench.repeat}, {side}")
+                            samples[side].add(source.encode(batch))
+                rows.append(encode_row(name, samples["ours"], samples["peer"], bench))
+        finally:
+            for side in sides.values():
+                side.close()
+    return rows, info
 
 
 def engine_step_us(build, image, device):

@@ -110,6 +110,9 @@ class Ours:
                 raise BenchError(f"m4d did not come to rest in {START_S} s")
             before = now
 
+    def encode(self, count):
+        return self.client.ask(f"encode {count}")
+
     def status(self, count):
         return self.client.ask(f"status {count}")
 
@@ -151,6 +154,29 @@ class Peer:
 
     def generate(self, count):
         return self.worker.ask(json.dumps({"order": "generate", "count": count}))
+
+    def close(self):
+        self.worker.close()
+
+
+class OnnxPeer:
+    """ONNX Runtime in a Node process on an encoder."""
+
+    def __init__(self, module, model, threads):
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_onnx.mjs")
+        self.worker = Worker("the peer (ONNX Runtime)",
+                             ["node", script, module, model, str(threads)])
+        try:
+            self.info = self.worker.ask('{"order": "info"}', START_S)
+        except BaseException:
+            self.close()
+            raise
+
+    def settle(self):
+        """It has nothing to do between orders."""
+
+    def encode(self, count):
+        return self.worker.ask(json.dumps({"order": "encode", "count": count}))
 
     def close(self):
         self.worker.close()

@@ -70,22 +70,34 @@ def table(rows):
     return "\n".join(lines)
 
 
+def rows_of(result, peer):
+    """Rows against one of the peers: "vulkan", "cpu", or "encoder"."""
+    def kind(name):
+        return "cpu" if name.startswith("cpu/") else (
+            "encoder" if name.startswith("encode_") else "vulkan")
+    return [row for row in result["rows"] if kind(row["name"]) == peer]
+
+
 def markdown(result):
     """The tables of a result, with what they were measured on."""
     about = result["about"]
+    peers = "; ".join(filter(None, (about["peer"], about.get("encoder_peer"))))
     parts = [f"{about['date']}, {about['device']}, driver {about['driver']}; {about['cpu']}, "
              f"{about['cores']} cores, load {about['load_before']:.1f} before and "
              f"{about['load_after']:.1f} after. "
-             f"m4d {about['version']}; peer: {about['peer'] or 'none, so its columns are n/a'}."]
+             f"m4d {about['version']}; peer: {peers or 'none, so its columns are n/a'}."]
     if about["load_before"] > QUIET_LOAD:
         parts[0] += " Other work ran meanwhile: CPU time tells more than wall time here."
-    vulkan = [row for row in result["rows"] if not row["name"].startswith("cpu/")]
-    cpu = [row for row in result["rows"] if row["name"].startswith("cpu/")]
+    vulkan, cpu = rows_of(result, "vulkan"), rows_of(result, "cpu")
     if vulkan:
         parts.append(table(vulkan))
     if cpu:
         parts.append("Against the peer's CPU backend (int8 SIMD, not Vulkan; ours as above):")
         parts.append(table(cpu))
+    encoders = rows_of(result, "encoder")
+    if encoders:
+        parts.append("Encoders, against ONNX Runtime (F32 on the CPU, not Vulkan; ours F16 weights):")
+        parts.append(table(encoders))
     if result["numerics"]:
         parts.append("Greedy tokens, ours against the peer's on the same weights: " + "; ".join(
             f"{n['model']}: {n['equal']} of {n['compared']} equal" for n in result["numerics"])
@@ -219,8 +231,7 @@ def context_lines(rows, title):
 def write_pictures(result, folder):
     """Writes what can be drawn; the names of the files."""
     os.makedirs(folder, exist_ok=True)
-    vulkan = [row for row in result["rows"] if not row["name"].startswith("cpu/")]
-    cpu = [row for row in result["rows"] if row["name"].startswith("cpu/")]
+    vulkan, cpu = rows_of(result, "vulkan"), rows_of(result, "cpu")
     drawn = {"ratios.svg": ratio_bars(vulkan, PICTURES["ratios.svg"]),
              "ratios-cpu.svg": ratio_bars(cpu, PICTURES["ratios-cpu.svg"]),
              "context.svg": context_lines(vulkan, PICTURES["context.svg"])}

@@ -9,6 +9,7 @@ import unittest
 import xml.etree.ElementTree as ElementTree
 
 import measure
+import onnx_vit
 import procs
 import report
 import run
@@ -172,6 +173,113 @@ class Scripted:
     def generate(self, count):
         self.asked.append(("generate", count))
         return self._answer(count, list(range(count)))
+
+
+class ScriptedEncoder:
+    def __init__(self, image_us):
+        self.image_us, self.asked, self.info = image_us, [], {"version": "9", "threads": 2}
+
+    def encode(self, count):
+        self.asked.append(count)
+        return {"wall_us": self.image_us * count, "cpu_us": 2 * self.image_us * count,
+                "tokens": count}
+
+    def settle(self):
+        self.asked.append("settle")
+
+    def close(self):
+        self.asked.append("close")
+
+
+class Encoders(unittest.TestCase):
+    def measured(self, pattern, ours, peer, budget_s=60):
+        opened = []
+
+        def opening(side):
+            def start(name):
+                opened.append(name)
+                return side
+            return start
+        bench = types.SimpleNamespace(repeat=3, budget_s=budget_s, onnx_module=peer and "module",
+                                      open_ours=opening(ours), open_onnx_peer=opening(peer))
+        rows, info = measure.measure_encoders(bench, lambda name: pattern in name, lambda text: None)
+        return rows, info, opened
+
+    def test_rates_of_both(self):
+        ours, peer = ScriptedEncoder(1e5), ScriptedEncoder(2e5)
+        rows, info, opened = self.measured("vit_s", ours, peer)
+        self.assertEqual([row["name"] for row in rows],
+                         ["encode_vit_s_batch1", "encode_vit_s_batch8"])
+        for row in rows:
+            self.assertEqual((row["ours"], row["peer"], row["ratio"]), (10.0, 5.0, 2.0))
+            self.assertEqual((row["ours_cpu_ms"], row["peer_cpu_ms"]), (200.0, 400.0))
+            self.assertEqual((len(row["samples"]["ours"]), row["note"]), (3, ""))
+        self.assertEqual((info["threads"], opened), (2, ["vit-s-f16", "vit_s"]))
+        # What warmed up is no sample.
+        self.assertEqual(ours.asked, [1, "settle", 1, 1, 1, 8, "settle", 8, 8, 8, "close"])
+
+    def test_a_slow_peer_says_so_and_no_peer_is_no_number(self):
+        rows, _, _ = self.measured("vit_b_batch8", ScriptedEncoder(1.0), ScriptedEncoder(1e7), 90)
+        self.assertEqual([(len(row["samples"]["peer"]), row["note"]) for row in rows],
+                         [(1, "the peer's figure is of 1 run")])
+        rows, info, _ = self.measured("vit_b_batch8", ScriptedEncoder(1.0), None)
+        self.assertEqual((rows[0]["peer"], rows[0]["ratio"], info), (None, None, None))
+        self.assertEqual(self.measured("decode", ScriptedEncoder(1.0), None)[0], [])
+
+    def test_they_have_a_table_of_their_own(self):
+        rows = [canned(), canned("encode_vit_s_batch1", unit="images/s", better="higher")]
+        text = report.markdown(result(rows, encoder_peer="ONNX Runtime 9 on the CPU, 1 thread"))
+        self.assertIn("peer: a peer; ONNX Runtime 9 on the CPU, 1 thread.", text)
+        self.assertLess(text.index("`decode_ctx16`"), text.index("Encoders, against"))
+        self.assertLess(text.index("Encoders, against"), text.index("`encode_vit_s_batch1`"))
+        self.assertIsNone(report.ratio_bars(report.rows_of(result(rows[1:]), "vulkan"), "t"))
+
+    def test_the_model_is_a_message_with_all_its_weights(self):
+        data = onnx_vit.model(64, 1)
+        graph = dict(fields_of(data))[7]
+        kinds = [dict(fields_of(node))[4] for number, node in fields_of(graph) if number == 1]
+        self.assertEqual(kinds.count(b"LayerNormalization"), 3)
+        self.assertEqual(kinds.count(b"MatMul"), 4 + 2 + 1)
+        made = set()
+        for number, part in fields_of(graph):
+            if number == 5:
+                shape = [n for field, n in fields_of(part) if field == 1]
+                tensor = dict(fields_of(part))
+                size = {onnx_vit.FLOAT: 4, onnx_vit.INT64: 8}[tensor[2]]
+                self.assertEqual(len(tensor[9]), math.prod(shape) * size)
+                made.add(tensor[8])
+        made.add(b"pictures")
+        for number, part in fields_of(graph):
+            if number == 1:  # in order: each input is made before
+                self.assertLessEqual({n for field, n in fields_of(part) if field == 1}, made)
+                made |= {n for field, n in fields_of(part) if field == 2}
+        self.assertLessEqual({b"embedding", b"scores"}, made)
+
+
+def fields_of(message):
+    """(number, value) of each field of a protobuf message."""
+    at = 0
+
+    def number():
+        nonlocal at
+        value, shift = 0, 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 0x7f) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+    found = []
+    while at < len(message):
+        key = number()
+        if key & 7 == 0:
+            found.append((key >> 3, number()))
+        else:
+            size = 4 if key & 7 == 5 else number()
+            found.append((key >> 3, message[at:at + size]))
+            at += size
+    return found
 
 
 class Measuring(unittest.TestCase):

@@ -14,8 +14,9 @@ import tempfile
 import time
 
 import measure
+import onnx_vit
 import report
-from procs import BenchError, Ours, Peer
+from procs import BenchError, OnnxPeer, Ours, Peer
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NANO = os.path.join(ROOT, "firmware/nano/image")
@@ -23,8 +24,11 @@ SYNTH = {
     "134m-q4": ["--like", "134m", "--quantize", "q4"],
     "134m-q8": ["--like", "134m", "--quantize", "q8"],
     "134m-f16": ["--like", "134m", "--quantize", "f16"],
+    "vit-s-f16": ["--like", "vit-s"],
+    "vit-b-f16": ["--like", "vit-b"],
     "9m-q4": ["--like", "15m", "--vocabulary", "10000", "--tied", "--quantize", "q4"],
 }
+ONNX_SHAPES = {"vit_s": (384, 12), "vit_b": (768, 12)}  # width and layers
 PEER_VERSION = "3.22.1"
 
 
@@ -42,6 +46,8 @@ class Bench:
         self.prompt_limit_s = None if options.full else options.prompt_limit
         self.module = options.peer and os.path.join(
             options.peer, "node_modules/node-llama-cpp/dist/index.js")
+        self.onnx_module = options.onnx_peer and os.path.join(
+            options.onnx_peer, "node_modules/onnxruntime-node/dist/index.js")
         # The CPU backend's threads wait for one another by spinning. Where cores are
         # shared they mostly wait for one that does not run: then one is fair.
         self.busy = os.getloadavg()[0] > report.QUIET_LOAD
@@ -78,6 +84,15 @@ class Bench:
         path = os.path.join(self.folder, name + ".gguf")
         return self._made(path, lambda: self.m4fw("extract", image, "--gguf", path, "--force"))
 
+    def onnx_model(self, shape):
+        path = os.path.join(self.folder, shape + ".onnx")
+        if not os.path.exists(path) or (os.path.getmtime(path)
+                                        < os.path.getmtime(onnx_vit.__file__)):
+            with open(path + ".partial", "wb") as file:
+                file.write(onnx_vit.model(*ONNX_SHAPES[shape]))
+            os.replace(path + ".partial", path)
+        return path
+
     def _part(self, name):
         return json.loads(self.m4fw("inspect", "--json", "--tensors", self.image(name)))
 
@@ -93,6 +108,12 @@ class Bench:
     def open_ours(self, name):
         return Ours(self.build, self.image(name), self.scratch, self.cache, self.device)
 
+    def open_onnx_peer(self, shape):
+        try:
+            return OnnxPeer(self.onnx_module, self.onnx_model(shape), self.threads[measure.CPU])
+        except BenchError as error:
+            raise BenchError(f"{error} (BENCH_NO_PEER=1 measures ours alone)") from error
+
     def open_peer(self, name, backend):
         try:
             return Peer(self.module, self.gguf(name), backend, self.threads[backend], self.cache,
@@ -106,6 +127,7 @@ def parse(arguments):
     parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="build tree")
     parser.add_argument("--out", help="folder of results and images, default BUILD/bench")
     parser.add_argument("--peer", help="folder that node-llama-cpp was installed into; none: n/a")
+    parser.add_argument("--onnx-peer", help="folder that onnxruntime-node was installed into")
     parser.add_argument("--rows", default="*", help="names to measure, as a shell pattern")
     parser.add_argument("--repeat", type=int, default=5, help="samples a row, default 5")
     parser.add_argument("--budget", type=float, default=60,
@@ -167,6 +189,11 @@ def measure_scenarios(bench, wanted, progress):
     return rows, numerics, infos
 
 
+def onnx_text(info):
+    threads = info["threads"]
+    return f"ONNX Runtime {info['version']} on the CPU, {threads} thread" + "s" * (threads > 1)
+
+
 def peer_text(infos):
     if not infos:
         return None
@@ -186,13 +213,15 @@ def run(options, bench, progress):
     load_before = os.getloadavg()[0]
     began = time.monotonic()
     rows, numerics, infos = measure_scenarios(bench, wanted, progress)
+    encoders, onnx_info = measure.measure_encoders(bench, wanted, progress)
+    rows += encoders
     if any(wanted(name) for name in measure.FIRST_ROWS):
         rows += measure.measure_first(bench, wanted, progress)
     if any(wanted(name) for name in measure.SERVICE_ROWS):
         rows += measure.measure_service(bench, wanted, progress)
     if not rows:
         raise BenchError(f"no row is named like '{options.rows}'")
-    if bench.backends:
+    if bench.backends and not all(row["name"].startswith("encode_") for row in rows):
         compared, infos[measure.VULKAN] = measure.measure_numerics(bench, progress)
         numerics.insert(0, compared)
     ours = bench.open_ours("nano")
@@ -210,6 +239,7 @@ def run(options, bench, progress):
             "cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)),
             "version": version.split()[-1],
             "peer": peer_text(infos), "peer_info": infos,
+            "encoder_peer": onnx_info and onnx_text(onnx_info),
             "repeat": options.repeat, "full": options.full, "rows": options.rows,
             "load_before": load_before, "load_after": os.getloadavg()[0],
             "seconds": round(time.monotonic() - began),
