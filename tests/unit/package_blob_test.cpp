@@ -74,8 +74,11 @@ TEST_CASE("what only a blob can get wrong") {
     CHECK(contains(rope(std::vector<Attr>(18, heads)), "18 attributes, more than 17"));
     CHECK(blob_refusal(blob_of_op(OpCode::add, {}, 31)) ==
           "part backbone: source digest of 31 bytes instead of 32");
+    CHECK(blob_refusal(blob_of_op(OpCode::add, {}, 32, 3)) ==
+          "part backbone: forward: state 0: unknown kind 3");
+    // Memory is a decoder's.
     CHECK(blob_refusal(blob_of_op(OpCode::add, {}, 32, 2)) ==
-          "part backbone: forward: state 0: unknown kind 2");
+          "part backbone: forward: state 0: kind 2 is not one of this part's");
 }
 
 TEST_CASE("bytes that are no package are refused, and none of them is trusted") {
