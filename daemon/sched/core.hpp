@@ -84,7 +84,9 @@ class Core {
     [[nodiscard]] Admission admit_session(const ClientState& client) const;
     [[nodiscard]] Admission admit_work(const ClientState& client) const;
     [[nodiscard]] Admission admit_bench(const ClientState& client, const RunBench& what) const;
-    [[nodiscard]] Admission admit_encoding(const ClientState& client) const;
+    [[nodiscard]] Admission admit_encoding(const ClientState& client,
+                                           const std::vector<float>& features) const;
+    [[nodiscard]] Admission admit_rows(const Session& session, std::uint32_t rows) const;
     [[nodiscard]] Admission check(const Generate& what) const;
     [[nodiscard]] Admission check_ids(const std::vector<std::uint32_t>& ids) const;
     /// Null after a NOT_FOUND or BUSY outcome.

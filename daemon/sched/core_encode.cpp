@@ -23,20 +23,14 @@ bool of_tokens(const Encoding& encoding) {
 }  // namespace
 
 void Core::handle(const ClientState& client, RequestId request, Encode what) {
-    Admission refusal = admit_encoding(client);
+    Admission refusal = admit_encoding(client, what.features);
     Session* session = nullptr;
     if (!refusal && what.target) {
         session = idle_session(client, request, what.target->session);
         if (session == nullptr) {
             return;
         }
-        if (what.target->rows > session->capacity - session->position()) {
-            refusal = Failure{M4_E_CONTEXT_FULL,
-                              "the input takes the place of " + tokens_text(what.target->rows) +
-                                  ": " + std::to_string(session->position()) + " of " +
-                                  tokens_text(session->capacity) + " are in use",
-                              0};
-        }
+        refusal = admit_rows(*session, what.target->rows);
     }
     if (refusal) {
         emit(client.who.id, request, std::move(*refusal));
@@ -50,22 +44,55 @@ void Core::handle(const ClientState& client, RequestId request, Encode what) {
     finish_encodings();  // all of it may be known
 }
 
-Core::Admission Core::admit_encoding(const ClientState& client) const {
+/// As any request, and what its features take beside those that wait already.
+Core::Admission Core::admit_encoding(const ClientState& client,
+                                     const std::vector<float>& features) const {
     if (Admission refusal = admit_work(client)) {
         return refusal;
     }
-    const auto own = std::ranges::count_if(
-        encodings_, [&](const auto& encoding) { return encoding->client() == client.who.id; });
-    const auto heard = std::ranges::count_if(
-        transcribings_, [&](const auto& one) { return one->client() == client.who.id; });
-    if (static_cast<std::size_t>(own + heard) >= limits_.requests_per_client) {
+    const std::uint64_t wanted = features.size() * sizeof(float);
+    std::uint64_t of_uid = wanted;
+    std::uint64_t all = wanted;
+    const auto count = [&](const auto& requests) {
+        for (const auto& request : requests) {
+            const std::uint64_t bytes = request->what().features.size() * sizeof(float);
+            of_uid += uid_of(request->client()) == client.who.uid ? bytes : 0;
+            all += bytes;
+        }
+    };
+    count(encodings_);
+    count(transcribings_);
+    if (of_uid > limits_.features_per_uid) {
         return Failure{M4_E_QUOTA,
-                       "a connection may run " + std::to_string(limits_.requests_per_client) +
-                           " requests at a time",
+                       "inputs of a user may take " + std::to_string(limits_.features_per_uid) +
+                           " bytes while they wait, once they are prepared",
                        retry_after_ms()};
     }
-    if (encodings_.size() + transcribings_.size() >= limits_.requests_total) {
-        return Failure{M4_E_BUSY, "the service has all the requests it takes", retry_after_ms()};
+    if (all > limits_.features_total) {
+        return Failure{M4_E_BUSY, "the service has all the inputs it takes", retry_after_ms()};
+    }
+    return std::nullopt;
+}
+
+/// Whether the session has room for the rows, and its client for their bytes.
+Core::Admission Core::admit_rows(const Session& session, std::uint32_t rows) const {
+    if (rows > session.capacity - session.position()) {
+        return Failure{M4_E_CONTEXT_FULL,
+                       "the input takes the place of " + tokens_text(rows) + ": " +
+                           std::to_string(session.position()) + " of " +
+                           tokens_text(session.capacity) + " are in use",
+                       0};
+    }
+    std::uint64_t held = rows;
+    for (const auto& [id, other] : sessions_) {
+        held += other.client == session.client ? other.rows.size() : 0;
+    }
+    if (held * backend_->embedded_columns() * sizeof(float) > limits_.row_bytes_per_client) {
+        return Failure{M4_E_QUOTA,
+                       "a connection's sessions may hold " +
+                           std::to_string(limits_.row_bytes_per_client) +
+                           " bytes of inputs that are no text",
+                       0};
     }
     return std::nullopt;
 }
@@ -77,7 +104,7 @@ bool Core::encode_slice() {
         return false;
     }
     ++slice_number_;
-    const Encoding& first = **std::ranges::min_element(
+    Encoding& first = **std::ranges::min_element(
         encodings_, {}, [](const auto& encoding) { return encoding->turn; });
     struct Taken {
         Encoding* encoding;
@@ -93,10 +120,10 @@ bool Core::encode_slice() {
             encoding.turn = slice_number_;
         }
     };
+    take(first);
     for (const auto& encoding : encodings_) {
-        const bool same =
-            encoding->part() == first.part() && of_tokens(*encoding) == of_tokens(first);
-        if (encoding.get() == &first || (same && encoding->turn <= first.turn)) {
+        if (encoding.get() != &first && encoding->part() == first.part() &&
+            of_tokens(*encoding) == of_tokens(first)) {
             take(*encoding);
         }
     }

@@ -249,25 +249,32 @@ Core::Admission Core::admit_work(const ClientState& client) const {
     if (refusing_) {
         return Failure{M4_E_UNAVAILABLE, "the service is stopping", 0};
     }
-    const auto count_where = [&](auto&& wanted) {
-        return static_cast<std::size_t>(std::ranges::count_if(
-            works_, [&](const auto& work) { return wanted(work->client()); }));
+    std::size_t own = 0;
+    std::size_t of_uid = 0;
+    std::size_t all = 0;
+    const auto count = [&](const auto& requests) {
+        for (const auto& request : requests) {
+            own += request->client() == client.who.id ? 1 : 0;
+            of_uid += uid_of(request->client()) == client.who.uid ? 1 : 0;
+            ++all;
+        }
     };
-    if (count_where([&](ClientId id) { return id == client.who.id; }) >=
-        limits_.requests_per_client) {
+    count(works_);
+    count(encodings_);
+    count(transcribings_);
+    if (own >= limits_.requests_per_client) {
         return Failure{M4_E_QUOTA,
                        "a connection may run " + std::to_string(limits_.requests_per_client) +
                            " requests at a time",
                        retry_after_ms()};
     }
-    if (count_where([&](ClientId id) { return uid_of(id) == client.who.uid; }) >=
-        limits_.requests_per_uid) {
+    if (of_uid >= limits_.requests_per_uid) {
         return Failure{
             M4_E_QUOTA,
             "a user may run " + std::to_string(limits_.requests_per_uid) + " requests at a time",
             retry_after_ms()};
     }
-    if (works_.size() >= limits_.requests_total) {
+    if (all >= limits_.requests_total) {
         return Failure{M4_E_BUSY, "the service has all the requests it takes", retry_after_ms()};
     }
     return std::nullopt;

@@ -10,7 +10,7 @@
 namespace m4::sched {
 
 void Core::handle(const ClientState& client, RequestId request, Transcribe what) {
-    if (Admission refusal = admit_encoding(client)) {
+    if (Admission refusal = admit_encoding(client, what.features)) {
         emit(client.who.id, request, std::move(*refusal));
         return;
     }

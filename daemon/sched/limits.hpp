@@ -12,7 +12,7 @@ struct Limits {
     std::uint32_t sessions_per_client = 16;
     std::uint32_t sessions_per_uid = 64;
     std::uint32_t sessions_total = 256;
-    /// Generate and score requests that wait or run.
+    /// Requests that wait or run: generate, score, encode, transcribe.
     std::uint32_t requests_per_client = 8;
     std::uint32_t requests_per_uid = 32;
     std::uint32_t requests_total = 128;
@@ -20,6 +20,11 @@ struct Limits {
     std::uint64_t unread_bytes = 128U << 10;
     /// Bytes of score rows that one step may produce for one request.
     std::uint64_t score_step_bytes = 256U << 10;
+    /// Bytes of prepared inputs that wait or run.
+    std::uint64_t features_per_uid = 256U << 20;
+    std::uint64_t features_total = 512U << 20;
+    /// Bytes of rows of other senses in a client's sessions.
+    std::uint64_t row_bytes_per_client = 64U << 20;
     /// Tokens that a bench may decode, and time of the device that it may take
     /// before it makes do with the samples it has.
     std::uint32_t bench_tokens = 1024;

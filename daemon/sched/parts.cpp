@@ -123,19 +123,25 @@ struct Cut {
 };
 
 Cut cut_out(std::span<const std::byte> data, const MediaInput& whole) {
+    const auto bytes = bytes_of(whole, data);
     MediaInput input = whole;
+    const std::uint64_t first = input.descriptor.offset;
+    input.descriptor.offset = 0;
+    input.descriptor.chroma_offset -= std::min(input.descriptor.chroma_offset, first);
+    return {bytes, input};
+}
+
+}  // namespace
+
+std::span<const std::byte> bytes_of(const MediaInput& input, std::span<const std::byte> data) {
     const std::uint64_t first = input.descriptor.offset;
     if (first > data.size() || input.bytes > data.size() - first) {
         throw Refusal(M4_E_INVALID, std::to_string(input.bytes) + " bytes from " +
                                         std::to_string(first) + " on are not within the data's " +
                                         std::to_string(data.size()));
     }
-    input.descriptor.offset = 0;
-    input.descriptor.chroma_offset -= std::min(input.descriptor.chroma_offset, first);
-    return {data.subspan(first, input.bytes), input};
+    return data.subspan(first, input.bytes);
 }
-
-}  // namespace
 
 std::string_view name_of(Modality modality) {
     switch (modality) {
@@ -219,6 +225,13 @@ void Parts::check_output(std::uint32_t part, const EncodeInputs& inputs) const {
         throw Refusal(M4_E_UNSUPPORTED,
                       "part '" + encoder.name + "' gives no " + output_text(inputs.output));
     }
+    const firmware::FeatureShape shape = firmware::port_shape(encoder, role_of(inputs.output));
+    const std::uint64_t bytes = std::uint64_t{shape.rows} * shape.columns * sizeof(float);
+    if (bytes * inputs.inputs.size() > kMaxResultBytes) {
+        throw Refusal(M4_E_TOO_LARGE, "results of " + std::to_string(bytes) +
+                                          " bytes an input: at most " +
+                                          std::to_string(kMaxResultBytes) + " at a time");
+    }
     for (const MediaInput& input : inputs.inputs) {
         const bool fits = modality_of(input) == Modality::text ? encoder.vocabulary != 0
                                                                : encoder.vocabulary == 0;
@@ -252,6 +265,10 @@ void Parts::prepare_text(std::uint32_t part, std::string_view text, Encode& enco
     if (found == tokenizers_.end() || recipe == nullptr) {
         throw Refusal(M4_E_UNSUPPORTED,
                       "part '" + encoder.name + "' was packed without a tokenizer");
+    }
+    if (text.size() > kMaxTextBytes) {
+        throw Refusal(M4_E_TOO_LARGE, "a text of " + std::to_string(text.size()) +
+                                          " bytes: at most " + std::to_string(kMaxTextBytes));
     }
     const std::size_t context = encoder.context_length;
     std::vector<std::uint32_t> ids = found->second->encode(text, true);

@@ -31,6 +31,10 @@ struct MediaInput {
     bool is_tokens = false;        ///< u32, little-endian
 };
 
+/// Its own bytes of a request's data; nothing beyond them is its. Throws Refusal.
+[[nodiscard]] std::span<const std::byte> bytes_of(const MediaInput& input,
+                                                  std::span<const std::byte> data);
+
 /// What an app asks to be encoded, before anything was checked against the image.
 struct EncodeInputs {
     std::string part;  ///< empty: the first that suits
@@ -53,6 +57,11 @@ class Refusal : public std::runtime_error {
 /// are prepared for it. Constant; any thread.
 class Parts {
    public:
+    /// Of the results of a request, all inputs together: what a reply carries.
+    static constexpr std::uint64_t kMaxResultBytes = 64U << 20;
+    /// Of one text: many times what any context holds.
+    static constexpr std::size_t kMaxTextBytes = 64U << 10;
+
     /// Tokenisers by part, of those that have one. Both must outlive it.
     using Tokenizers = std::map<std::uint32_t, const firmware::Tokenizer*>;
     Parts(const firmware::Package& package, Tokenizers tokenizers);
@@ -75,6 +84,7 @@ class Parts {
    private:
     [[nodiscard]] std::uint32_t find(const EncodeInputs& inputs) const;
     [[nodiscard]] std::string names() const;
+    /// The output is there, the inputs are of its kind, the results fit a reply.
     void check_output(std::uint32_t part, const EncodeInputs& inputs) const;
     [[nodiscard]] Encode::Target target(std::uint32_t part, SessionId session) const;
     void prepare_text(std::uint32_t part, std::string_view text, Encode& encode) const;

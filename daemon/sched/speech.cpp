@@ -130,18 +130,12 @@ Transcribe prepare_transcribe(const Parts& parts, const TranscribeInputs& inputs
     what.prompt = inputs.prompt;
     check_language(*what.writer, inputs, what);
     check_numbers(*what.writer, inputs);
-    if (inputs.input.is_text) {
+    if (inputs.input.is_text || inputs.input.is_tokens) {
         throw Refusal(M4_E_INVALID, "a text is not to be transcribed");
     }
     // Nothing beyond the input's own bytes is read.
     const media::Descriptor& all = inputs.input.descriptor;
-    if (all.offset > data.size() || inputs.input.bytes > data.size() - all.offset) {
-        throw Refusal(M4_E_INVALID, std::to_string(inputs.input.bytes) + " bytes from " +
-                                        std::to_string(all.offset) +
-                                        " on are not within the data's " +
-                                        std::to_string(data.size()));
-    }
-    what.data = data.first(all.offset + inputs.input.bytes);
+    what.data = data.first(all.offset + bytes_of(inputs.input, data).size());
     try {
         media::Prepared made = media::prepare(
             what.listener->recipe, firmware::port_shape(*what.listener, firmware::Role::features),

@@ -29,6 +29,7 @@ class Transcribing {
     [[nodiscard]] ClientId client() const { return client_; }
     [[nodiscard]] RequestId request() const { return request_; }
     [[nodiscard]] std::uint32_t decoder_part() const { return what_.decoder; }
+    [[nodiscard]] const Transcribe& what() const { return what_; }
 
     /// Pages that a window comes to hold, at most.
     [[nodiscard]] std::uint32_t pages() const;

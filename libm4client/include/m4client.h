@@ -430,8 +430,8 @@ struct m4_embedding {
 
 /*
  * Inputs into the latent space of their part, several in one pass of the
- * device. All inputs are of one kind, 1024 and 256 MiB at most. The same input
- * is not computed twice on one connection.
+ * device. All inputs are of one kind, 1024 and 256 MiB at most, a text 64 KiB.
+ * The same input is not computed twice on one connection.
  * M4_E_INVALID (the description and the bytes do not agree, or the part does
  * not take them; the text names field and cause), M4_E_NOT_FOUND (no such
  * part), M4_E_UNSUPPORTED (no part does this), M4_E_QUOTA, M4_E_BUSY,

@@ -218,6 +218,70 @@ TEST_CASE("encode: too many requests of a client, a lost device, a lost image") 
     }
 }
 
+TEST_CASE("encode: requests of every kind count together") {
+    sched::Limits limits;
+    limits.requests_per_client = 2;
+    limits.requests_per_uid = 3;
+    limits.requests_total = 4;
+    Bench bench({}, limits);
+    bench.core.client_joined({7, 1001, 10, "the first one's uid"});
+    const auto session = bench.session(1, "abc");
+    (void)bench.generate(1, session, 5);
+    const auto second = bench.ask(1, items(1));
+    CHECK(bench.of(second).empty());
+    CHECK(bench.only<Failure>(bench.ask(1, items(1))).code == M4_E_QUOTA);
+    CHECK(bench.only<Failure>(bench.ask(1, sched::Score{{5, 6}, 0})).code == M4_E_QUOTA);
+    CHECK(bench.of(bench.ask(7, items(1))).empty());
+    CHECK(bench.only<Failure>(bench.ask(7, items(1))).code == M4_E_QUOTA);
+    CHECK(bench.of(bench.ask(2, items(1))).empty());
+    CHECK(bench.only<Failure>(bench.ask(3, items(1))).code == M4_E_BUSY);
+    bench.run();
+    CHECK(bench.of(bench.ask(3, items(1))).empty());
+}
+
+TEST_CASE("encode: what prepared inputs take is bounded, by user and in all") {
+    constexpr std::uint64_t kItemBytes = FakeBackend::kItemFloats * sizeof(float);
+    sched::Limits limits;
+    limits.features_per_uid = 10 * kItemBytes;
+    limits.features_total = 15 * kItemBytes;
+    Bench bench({}, limits);
+    bench.core.client_joined({7, 1001, 10, "the first one's uid"});
+    CHECK(bench.only<Failure>(bench.ask(1, items(11))).code == M4_E_QUOTA);
+    const auto first = bench.ask(1, items(6));
+    CHECK(bench.of(first).empty());
+    const auto more = bench.only<Failure>(bench.ask(7, items(5)));
+    CHECK(more.code == M4_E_QUOTA);
+    CHECK(more.retry_after_ms > 0);
+    CHECK(bench.of(bench.ask(7, items(4))).empty());
+    CHECK(bench.only<Failure>(bench.ask(2, items(6))).code == M4_E_BUSY);
+    bench.run();
+    CHECK(bench.only<Encoded>(first).inputs == 6);
+    CHECK(bench.of(bench.ask(2, items(6))).empty());
+}
+
+TEST_CASE("encode: rows in a client's sessions are bounded") {
+    sched::Limits limits;
+    limits.row_bytes_per_client = 5 * FakeBackend::kRowColumns * sizeof(float);
+    Bench bench({}, limits);
+    const auto session = bench.session(1, "a");
+    const auto other = bench.session(1, "b");
+    for (const auto into_session : {session, other}) {
+        const auto appended = bench.ask(1, into(into_session, 1));
+        bench.run();
+        CHECK(bench.only<sched::SessionState>(appended).position == 3);
+    }
+    CHECK(bench.only<Failure>(bench.ask(1, into(session, 1))).code == M4_E_QUOTA);
+    // Not another's business; and what is cut is free again.
+    const auto theirs = bench.session(2, "c");
+    const auto appended = bench.ask(2, into(theirs, 1));
+    bench.run();
+    CHECK(bench.only<sched::SessionState>(appended).position == 3);
+    (void)bench.ask(1, sched::TruncateSession{other, 1});
+    const auto again = bench.ask(1, into(session, 1));
+    bench.run();
+    CHECK(bench.only<sched::SessionState>(again).position == 5);
+}
+
 TEST_CASE("encode: of an image without a backbone nothing else is computed") {
     FakeOptions options;
     options.context_length = 0;
