@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "reference_data.hpp"
 #include "service.hpp"
 #include "skip.hpp"
 
@@ -30,23 +31,11 @@ json read_json(const std::string& path) {
     return json::parse(file);
 }
 
-// An F32 tensor of a safetensors file; the file is the test's own reference,
-// so it is trusted here.
 Matrix read_safetensor(const std::string& path, const std::string& name) {
-    std::ifstream file(path, std::ios::binary);
-    std::uint64_t header_bytes = 0;
-    file.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes);
-    std::string header(header_bytes, '\0');
-    file.read(header.data(), static_cast<std::streamsize>(header_bytes));
-    const json entry = json::parse(header).at(name);
-    REQUIRE(entry.at("dtype") == "F32");
-    Matrix matrix{entry.at("shape").at(0), entry.at("shape").at(1), {}};
-    matrix.values.resize(matrix.rows * matrix.columns);
-    file.seekg(static_cast<std::streamoff>(8 + header_bytes +
-                                           entry.at("data_offsets").at(0).get<std::uint64_t>()));
-    file.read(reinterpret_cast<char*>(matrix.values.data()),
-              static_cast<std::streamsize>(matrix.values.size() * sizeof(float)));
-    REQUIRE(file.good());
+    const ReferenceData file(path);
+    const auto& shape = file.shape(name);
+    Matrix matrix{shape.at(0), shape.at(1), file.read<float>(name)};
+    REQUIRE(matrix.values.size() == matrix.rows * matrix.columns);
     return matrix;
 }
 

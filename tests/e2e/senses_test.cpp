@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "checkpoint_writer.hpp"
+#include "reference_data.hpp"
 #include "service.hpp"
 #include "skip.hpp"
 
@@ -18,39 +19,6 @@ using namespace m4::test;
 using nlohmann::json;
 
 namespace {
-
-/// A tensor of the reference data, whose elements are of T.
-template <typename T = float>
-std::vector<T> reference(const std::string& path, const std::string& name) {
-    std::ifstream file(path, std::ios::binary);
-    std::uint64_t header_bytes = 0;
-    file.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes);
-    std::string header(header_bytes, '\0');
-    file.read(header.data(), static_cast<std::streamsize>(header_bytes));
-    const json offsets = json::parse(header).at(name).at("data_offsets");
-    const auto first = offsets.at(0).get<std::size_t>();
-    std::vector<T> values((offsets.at(1).get<std::size_t>() - first) / sizeof(T));
-    file.seekg(static_cast<std::streamoff>(8 + header_bytes + first));
-    file.read(reinterpret_cast<char*>(values.data()),
-              static_cast<std::streamsize>(values.size() * sizeof(T)));
-    REQUIRE(file.good());
-    return values;
-}
-
-/// Of each value its distance, by the largest of them.
-double relative(const std::vector<float>& got, const std::vector<float>& wanted) {
-    if (got.size() != wanted.size() || got.empty()) {
-        return HUGE_VAL;
-    }
-    double largest = 0;
-    double difference = 0;
-    for (std::size_t i = 0; i < got.size(); ++i) {
-        const double distance = std::abs(double{got[i]} - double{wanted[i]});
-        largest = std::max(largest, std::abs(double{wanted[i]}));
-        difference = std::isnan(distance) ? HUGE_VAL : std::max(difference, distance);
-    }
-    return difference / largest;
-}
 
 /// Solves a x = b for several b at once, by elimination; a is symmetric and positive.
 void solve(std::vector<std::vector<double>>& a, std::vector<std::vector<double>>& b) {

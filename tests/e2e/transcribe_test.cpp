@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "plain_whisper.hpp"
+#include "reference_data.hpp"
 #include "service.hpp"
 #include "skip.hpp"
 
@@ -20,24 +21,6 @@ using nlohmann::json;
 namespace {
 
 using Ids = std::vector<std::uint32_t>;
-
-/// The bytes of a tensor of the reference data, as T.
-template <typename T>
-std::vector<T> reference(const std::string& path, const std::string& name) {
-    std::ifstream file(path, std::ios::binary);
-    std::uint64_t header_bytes = 0;
-    file.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes);
-    std::string header(header_bytes, '\0');
-    file.read(header.data(), static_cast<std::streamsize>(header_bytes));
-    const json offsets = json::parse(header).at(name).at("data_offsets");
-    const auto first = offsets.at(0).get<std::size_t>();
-    std::vector<T> values((offsets.at(1).get<std::size_t>() - first) / sizeof(T));
-    file.seekg(static_cast<std::streamoff>(8 + header_bytes + first));
-    file.read(reinterpret_cast<char*>(values.data()),
-              static_cast<std::streamsize>(values.size() * sizeof(T)));
-    REQUIRE(file.good());
-    return values;
-}
 
 /// A random Whisper of windows of 2 s, with tokens that ask it.
 std::filesystem::path pack_random(const Scratch& scratch) {

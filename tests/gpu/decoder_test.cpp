@@ -295,7 +295,7 @@ TEST_CASE("decoder: Whisper's logits and tokens are the reference's") {
         M4_SKIP("no reference data");
     }
     const std::filesystem::path data = shared_data() + "/whisper-tiny";
-    const Data golden(data / "whisper-tiny.io.safetensors");
+    const ReferenceData golden(data / "whisper-tiny.io.safetensors");
     Tokens tokens;
     for (const std::int64_t id : golden.read<std::int64_t>("in.tokens")) {
         tokens.push_back(static_cast<std::uint32_t>(id));
@@ -311,7 +311,7 @@ TEST_CASE("decoder: Whisper's logits and tokens are the reference's") {
                            .context = 64,
                            .vocabulary = 520};
     const PlainTensors names = random_whisper(dims, kSeed);
-    const Data weights(data / "whisper-tiny.safetensors");
+    const ReferenceData weights(data / "whisper-tiny.safetensors");
     PlainTensors tensors(kSeed);
     for (const auto& [name, tensor] : names.checkpoint()) {
         tensors.set(name, tensor.shape, weights.read<float>(name));

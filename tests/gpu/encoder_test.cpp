@@ -101,7 +101,7 @@ TEST_CASE("encoder: LIMU-BERT's states are the reference's") {
         M4_SKIP("no reference data");
     }
     const std::filesystem::path folder = shared_data() + "/limu-bert";
-    const Data golden(folder / "golden.safetensors");
+    const ReferenceData golden(folder / "golden.safetensors");
     Senses senses(folder / "motion.safetensors");
     const auto hidden =
         encode(senses.at("imu"), golden.read<float>("in.x"), &engine::Encoded::hidden);
@@ -114,14 +114,14 @@ TEST_CASE("encoder: a vision transformer reads a thousand digits") {
         M4_SKIP("no reference data");
     }
     const std::filesystem::path folder = shared_data() + "/mnist-vit";
-    const Data golden(folder / "golden.safetensors");
+    const ReferenceData golden(folder / "golden.safetensors");
     Senses senses(folder / "mnist_vit.safetensors", {.max_items = 32});
     Encoder& encoder = senses.at("image");
     const auto scores =
         encode(encoder, golden.read<float>("in.normalized"), &engine::Encoded::scores);
     CHECK(relative(scores, golden.read<float>("out.logits")) < 1e-4);
 
-    const Data digits(folder / "t10k-1000.safetensors");
+    const ReferenceData digits(folder / "t10k-1000.safetensors");
     const auto pixels = digits.read<std::uint8_t>("pixels");
     const auto labels = digits.read<std::int64_t>("label");
     std::vector<float> data;
@@ -144,7 +144,7 @@ TEST_CASE("encoder: Whisper's states are the reference's") {
         M4_SKIP("no reference data");
     }
     const std::filesystem::path folder = shared_data() + "/whisper-tiny";
-    const Data golden(folder / "whisper-tiny.io.safetensors");
+    const ReferenceData golden(folder / "whisper-tiny.io.safetensors");
     Senses senses(folder / "whisper-tiny.safetensors", {.max_items = 1});
     Encoder& encoder = senses.at("speech");
     CHECK(encoder.features().rows == 80);
@@ -160,7 +160,7 @@ TEST_CASE("encoder: ImageBind's four trunks give the reference's embeddings") {
         M4_SKIP("no reference data");
     }
     const std::filesystem::path folder = shared_data() + "/imagebind-tiny";
-    const Data golden(folder / "imagebind-tiny.io.safetensors");
+    const ReferenceData golden(folder / "imagebind-tiny.io.safetensors");
     Senses senses(folder / "imagebind-tiny.safetensors");
     CHECK(senses.count() == 4);
     const auto embed = [&](const char* part, const char* input) {

@@ -87,7 +87,7 @@ TEST_CASE("prepared: digits and motion from tensors in files") {
         M4_SKIP("no reference data");
     }
     const std::string digits = shared_data() + "/mnist-vit/golden.safetensors";
-    const Data golden(digits);
+    const ReferenceData golden(digits);
     const auto wanted = golden.read<float>("in.normalized");
     Senses vit(shared_data() + "/mnist-vit/mnist_vit.safetensors", {.max_items = 32});
     std::vector<float> all;
@@ -105,7 +105,7 @@ TEST_CASE("prepared: digits and motion from tensors in files") {
     const auto motion =
         features(limu, client_media::load_tensor(windows + "#in.x", client_media::Floats::motion));
     CHECK(relative(encode(limu.at("imu"), motion, &engine::Encoded::hidden),
-                   Data(windows).read<float>("out.hidden")) < 1e-4);
+                   ReferenceData(windows).read<float>("out.hidden")) < 1e-4);
 }
 
 }  // namespace m4::test

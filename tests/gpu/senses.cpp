@@ -2,7 +2,6 @@
 #include "senses.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "engine/plan.hpp"
 #include "gpu.hpp"
@@ -54,20 +53,6 @@ std::vector<float> encode(engine::Encoder& encoder, std::span<const float> data,
         all.insert(all.end(), values.begin(), values.end());
     }
     return all;
-}
-
-double relative(std::span<const float> got, std::span<const float> wanted) {
-    if (got.size() != wanted.size() || got.empty()) {
-        return HUGE_VAL;
-    }
-    double largest = 0;
-    double difference = 0;
-    for (std::size_t i = 0; i < got.size(); ++i) {
-        const double distance = std::abs(double{got[i]} - double{wanted[i]});
-        largest = std::max(largest, std::abs(double{wanted[i]}));
-        difference = std::isnan(distance) ? HUGE_VAL : std::max(difference, distance);
-    }
-    return difference / largest;
 }
 
 }  // namespace m4::test

@@ -13,6 +13,7 @@
 #include "gpu.hpp"
 #include "importers/import.hpp"
 #include "lib/builder.hpp"
+#include "reference_data.hpp"
 #include "temp_folder.hpp"
 
 namespace m4::test {
@@ -28,26 +29,11 @@ using engine::Logits;
 struct Golden {
     std::filesystem::path folder;
     nlohmann::json stories;
-    nlohmann::json header;
-    std::string logits;  ///< bytes behind the safetensors header
+    ReferenceData logits;
 
-    explicit Golden(const std::string& data) : folder(data + "/stories260K") {
+    explicit Golden(const std::string& data)
+        : folder(data + "/stories260K"), logits(folder / "logits.safetensors") {
         std::ifstream(folder / "golden.json") >> stories;
-        std::ifstream file(folder / "logits.safetensors", std::ios::binary);
-        std::uint64_t header_bytes = 0;
-        file.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes);
-        std::string text(header_bytes, '\0');
-        file.read(text.data(), static_cast<std::streamsize>(text.size()));
-        header = nlohmann::json::parse(text);
-        logits.assign(std::istreambuf_iterator<char>(file), {});
-    }
-
-    [[nodiscard]] std::vector<float> logits_of(const std::string& name) const {
-        const auto offsets = header.at(name).at("data_offsets");
-        const auto first = offsets.at(0).get<std::size_t>();
-        std::vector<float> result((offsets.at(1).get<std::size_t>() - first) / sizeof(float));
-        logits.copy(reinterpret_cast<char*>(result.data()), result.size() * sizeof(float), first);
-        return result;
     }
 };
 
@@ -129,8 +115,8 @@ void check_logprobs(const Golden& golden, Model& model, std::size_t chunk, doubl
         CAPTURE(name);
         CAPTURE(chunk);
         const auto ids = story.at("ids").get<std::vector<std::uint32_t>>();
-        const double difference = logprob_difference(model.run(ids, chunk), golden.logits_of(name),
-                                                     model.engine().vocabulary());
+        const double difference = logprob_difference(
+            model.run(ids, chunk), golden.logits.read<float>(name), model.engine().vocabulary());
         MESSAGE("stories260K ", name, ": log-probabilities differ by at most ", difference);
         CHECK(difference < bound);
     }
@@ -175,7 +161,7 @@ TEST_CASE("stories260K: log-probabilities with a Q8 cache") {
     for (const auto& [name, story] : golden.stories.items()) {
         CAPTURE(name);
         const auto ids = story.at("ids").get<std::vector<std::uint32_t>>();
-        const double expected = mean_logprob(golden.logits_of(name), ids, vocabulary);
+        const double expected = mean_logprob(golden.logits.read<float>(name), ids, vocabulary);
         for (const std::size_t chunk : {64U, 1U}) {
             const double mean = mean_logprob(model.run(ids, chunk), ids, vocabulary);
             MESSAGE("stories260K ", name, ": mean log-probability ", mean, ", not ", expected);
