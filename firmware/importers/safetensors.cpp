@@ -148,8 +148,11 @@ void add_shards(const std::filesystem::path& folder, Checkpoint& checkpoint) {
 }  // namespace
 
 void add_safetensors(const std::filesystem::path& file, Checkpoint& checkpoint) {
-    const auto place = file.string();
-    const auto bytes = checkpoint.adopt(MappedFile(file));
+    add_safetensors(checkpoint.adopt(MappedFile(file)), file.string(), checkpoint);
+}
+
+void add_safetensors(std::span<const std::byte> bytes, const std::string& place,
+                     Checkpoint& checkpoint) {
     ByteReader in(bytes, place);
     const auto header_bytes = in.read<std::uint64_t>("the header's length");
     if (header_bytes > kHeaderMostBytes) {

@@ -22,4 +22,10 @@ class Error : public std::runtime_error {
     std::string place_;
 };
 
+/// More than a limit allows.
+class TooLarge : public Error {
+   public:
+    using Error::Error;
+};
+
 }  // namespace m4::firmware

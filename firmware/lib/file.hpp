@@ -34,8 +34,14 @@ class UniqueFd {
     int fd_ = -1;
 };
 
+/// What the system refused.
+class OsError : public Error {
+   public:
+    using Error::Error;
+};
+
 /// "<place>: cannot <verb>: <text of errno_value>".
-[[nodiscard]] inline Error os_error(const std::string& place, const char* verb,
+[[nodiscard]] inline OsError os_error(const std::string& place, const char* verb,
                                     int errno_value = errno) {
     return {place,
             "cannot " + std::string(verb) + ": " + std::generic_category().message(errno_value)};

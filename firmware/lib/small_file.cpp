@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "staged_file.hpp"
@@ -13,15 +14,19 @@ namespace m4::firmware {
 
 namespace {
 
-Error too_large(const std::string& place, std::size_t most) {
+TooLarge too_large(const std::string& place, std::size_t most) {
     return {place, "has more than " + std::to_string(most) + " bytes"};
 }
 
 std::vector<std::byte> read_to_end(const UniqueFd& file, const std::string& place,
                                    std::size_t most) {
-    std::vector<std::byte> bytes(most + 1);
+    constexpr std::size_t kFirst = 1UL << 20;  // of a key no copy stays behind
+    std::vector<std::byte> bytes(std::min(most + 1, kFirst));
     std::size_t done = 0;
-    while (done < bytes.size()) {
+    while (done <= most) {
+        if (done == bytes.size()) {
+            bytes.resize(std::min(most + 1, done * 2));
+        }
         const ssize_t got = ::read(file.get(), bytes.data() + done, bytes.size() - done);
         if (got < 0 && errno == EINTR) {
             continue;
