@@ -24,10 +24,10 @@ bool begins_with(std::span<const std::byte> file, std::span<const std::uint8_t> 
 Media image_of(Kind kind, std::uint64_t width, std::uint64_t height, const std::string& place) {
     if (width == 0 || height == 0 || width > kMaxSide || height > kMaxSide ||
         width * height > kMaxPixels) {
-        throw firmware::Error(place, "an image of " + std::to_string(width) + " x " +
-                                         std::to_string(height) + " pixels; sides are 1 to " +
-                                         std::to_string(kMaxSide) + ", pixels at most " +
-                                         std::to_string(kMaxPixels));
+        throw TooLarge(place, "an image of " + std::to_string(width) + " x " +
+                                  std::to_string(height) + " pixels; sides are 1 to " +
+                                  std::to_string(kMaxSide) + ", pixels at most " +
+                                  std::to_string(kMaxPixels));
     }
     Media media;
     media.kind = kind;
@@ -37,15 +37,18 @@ Media image_of(Kind kind, std::uint64_t width, std::uint64_t height, const std::
     return media;
 }
 
-Media load_image(const std::string& path) {
-    const auto file = firmware::read_small_file(path, kMaxImageFile);
+Media decode_image(std::span<const std::byte> file, const std::string& place) {
     if (begins_with(file, kPng)) {
-        return decode_png(file, path);
+        return decode_png(file, place);
     }
     if (begins_with(file, kJpeg)) {
-        return decode_jpeg(file, path);
+        return decode_jpeg(file, place);
     }
-    throw firmware::Error(path, "is neither a PNG nor a JPEG image");
+    throw firmware::Error(place, "is neither a PNG nor a JPEG image");
+}
+
+Media load_image(const std::string& path) {
+    return decode_image(firmware::read_small_file(path, kMaxImageFile), path);
 }
 
 }  // namespace m4::client_media

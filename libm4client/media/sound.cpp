@@ -3,7 +3,9 @@
 #include <sndfile.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
+#include <mutex>
 
 #include "lib/error.hpp"
 #include "lib/file.hpp"
@@ -38,25 +40,69 @@ void check(const SF_INFO& info, std::uint64_t sample_bytes, const std::string& p
     }
     const std::uint64_t row = static_cast<std::uint64_t>(info.channels) * sample_bytes;
     if (static_cast<std::uint64_t>(info.frames) > kMaxBytes / row) {
-        throw firmware::Error(path, "is too long: " + std::to_string(info.frames) +
-                                        " samples are more than " + std::to_string(kMaxBytes) +
-                                        " bytes");
+        throw TooLarge(path, "is too long: " + std::to_string(info.frames) +
+                                 " samples are more than " + std::to_string(kMaxBytes) + " bytes");
     }
 }
 
-}  // namespace
+/// A file in memory, as libsndfile reads it.
+struct Memory {
+    std::span<const std::byte> bytes;
+    sf_count_t at = 0;
 
-Media load_audio(const std::string& path) {
-    const firmware::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd) {
-        throw firmware::os_error(path, "open");
+    [[nodiscard]] sf_count_t size() const { return static_cast<sf_count_t>(bytes.size()); }
+};
+
+sf_count_t memory_size(void* user) {
+    return static_cast<Memory*>(user)->size();
+}
+
+sf_count_t memory_seek(sf_count_t offset, int whence, void* user) {
+    auto& memory = *static_cast<Memory*>(user);
+    const sf_count_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? memory.at : memory.size();
+    sf_count_t to = 0;
+    if (__builtin_add_overflow(from, offset, &to) || to < 0) {
+        return -1;
     }
-    SF_INFO info{};
-    const std::unique_ptr<SNDFILE, Closer> file(sf_open_fd(fd.get(), SFM_READ, &info, SF_FALSE));
+    memory.at = to;
+    return to;
+}
+
+sf_count_t memory_read(void* to, sf_count_t count, void* user) {
+    auto& memory = *static_cast<Memory*>(user);
+    const sf_count_t got =
+        std::clamp<sf_count_t>(count, 0, std::max<sf_count_t>(memory.size() - memory.at, 0));
+    if (got > 0) {
+        std::memcpy(to, memory.bytes.data() + memory.at, static_cast<std::size_t>(got));
+        memory.at += got;
+    }
+    return got;
+}
+
+sf_count_t memory_write(const void* /*from*/, sf_count_t /*count*/, void* /*user*/) {
+    return 0;
+}
+
+sf_count_t memory_tell(void* user) {
+    return static_cast<Memory*>(user)->at;
+}
+
+using Sound = std::unique_ptr<SNDFILE, Closer>;
+
+/// Why an open failed libsndfile keeps for the whole process.
+template <typename Open>
+Sound opened(Open&& open, const std::string& place) {
+    static std::mutex mutex;
+    const std::lock_guard lock(mutex);
+    Sound file(open());
     if (file == nullptr) {
-        throw firmware::Error(path,
+        throw firmware::Error(place,
                               std::string("sound cannot be decoded: ") + sf_strerror(nullptr));
     }
+    return file;
+}
+
+Media read_all(const Sound& file, const SF_INFO& info, const std::string& path) {
     const bool short_samples = (info.format & SF_FORMAT_SUBMASK) == SF_FORMAT_PCM_16;
     const std::uint64_t sample_bytes = short_samples ? sizeof(short) : sizeof(float);
     check(info, sample_bytes, path);
@@ -83,6 +129,28 @@ Media load_audio(const std::string& path) {
         done += count;
     }
     return media;
+}
+
+}  // namespace
+
+Media load_audio(const std::string& path) {
+    const firmware::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) {
+        throw firmware::os_error(path, "open");
+    }
+    SF_INFO info{};
+    const Sound file =
+        opened([&] { return sf_open_fd(fd.get(), SFM_READ, &info, SF_FALSE); }, path);
+    return read_all(file, info, path);
+}
+
+Media decode_audio(std::span<const std::byte> bytes, const std::string& place) {
+    Memory memory{bytes};
+    SF_VIRTUAL_IO reader = {memory_size, memory_seek, memory_read, memory_write, memory_tell};
+    SF_INFO info{};
+    const Sound file =
+        opened([&] { return sf_open_virtual(&reader, SFM_READ, &info, &memory); }, place);
+    return read_all(file, info, place);
 }
 
 }  // namespace m4::client_media

@@ -18,35 +18,29 @@ using Shape = std::vector<std::uint64_t>;
 
 const std::string kMark = ".safetensors#";
 
-struct Reference {
-    std::string file;
+/// NAME or NAME[i]. The index is behind the last bracket, for names may have brackets
+/// of their own.
+struct TensorName {
     std::string name;
     std::optional<std::uint64_t> index;
 };
 
-/// The index is behind the last bracket, for names may have brackets of their own.
-Reference parse(const std::string& text) {
-    const std::size_t at = text.find(kMark);
-    if (at == std::string::npos || at + kMark.size() == text.size()) {
-        throw Error(text, "is not FILE.safetensors#NAME or FILE.safetensors#NAME[i]");
+TensorName parse_name(const std::string& text, const std::string& place) {
+    TensorName tensor{text, {}};
+    const std::size_t bracket = text.rfind('[');
+    if (bracket == std::string::npos || text.back() != ']') {
+        return tensor;
     }
-    Reference reference;
-    reference.file = text.substr(0, at + kMark.size() - 1);
-    reference.name = text.substr(at + kMark.size());
-    const std::size_t bracket = reference.name.rfind('[');
-    if (bracket == std::string::npos || reference.name.back() != ']') {
-        return reference;
-    }
-    const char* from = reference.name.data() + bracket + 1;
-    const char* to = reference.name.data() + reference.name.size() - 1;
+    const char* from = text.data() + bracket + 1;
+    const char* to = text.data() + text.size() - 1;
     std::uint64_t index = 0;
     const auto [end, error] = std::from_chars(from, to, index);
     if (error != std::errc() || end != to || bracket == 0) {
-        throw Error(text, "has no whole number in its brackets");
+        throw Error(place, "has no whole number in its brackets");
     }
-    reference.index = index;
-    reference.name.resize(bracket);
-    return reference;
+    tensor.index = index;
+    tensor.name.resize(bracket);
+    return tensor;
 }
 
 std::uint64_t product(std::span<const std::uint64_t> shape) {
@@ -62,7 +56,7 @@ Media floats(const SourceTensor& tensor, const Shape& shape, std::uint64_t first
     media.kind = of == Floats::motion ? Kind::motion_f32 : Kind::features_f32;
     const std::uint64_t count = product(shape);
     if (count > kMaxBytes / sizeof(float) || shape.back() > UINT32_MAX) {
-        throw Error(tensor.place(), firmware::shape_text(shape) + " is too large for an input");
+        throw TooLarge(tensor.place(), firmware::shape_text(shape) + " is too large for an input");
     }
     media.channels = static_cast<std::uint32_t>(shape.back());
     media.samples = count / shape.back();
@@ -125,29 +119,20 @@ Media tokens(const SourceTensor& tensor, const Shape& shape, std::uint64_t first
     return media;
 }
 
-}  // namespace
-
-bool names_tensor(const std::string& reference) {
-    return reference.find(kMark) != std::string::npos;
-}
-
-Media load_tensor(const std::string& text, Floats of) {
-    const Reference reference = parse(text);
-    firmware::Checkpoint checkpoint(reference.file);
-    firmware::add_safetensors(reference.file, checkpoint);
-    const SourceTensor* tensor = checkpoint.find(reference.name);
+Media input_of(const firmware::Checkpoint& checkpoint, const TensorName& wanted, Floats of) {
+    const SourceTensor* tensor = checkpoint.find(wanted.name);
     if (tensor == nullptr) {
-        throw Error(reference.file, "has no tensor " + firmware::shown(reference.name));
+        throw Error(checkpoint.place(), "has no tensor " + firmware::shown(wanted.name));
     }
     Shape shape = tensor->shape;
     std::uint64_t first = 0;
-    if (reference.index) {
-        if (shape.empty() || *reference.index >= shape[0]) {
-            throw Error(tensor->place(), "has no item " + std::to_string(*reference.index) +
+    if (wanted.index) {
+        if (shape.empty() || *wanted.index >= shape[0]) {
+            throw Error(tensor->place(), "has no item " + std::to_string(*wanted.index) +
                                              "; its shape is " + firmware::shape_text(shape));
         }
         shape.erase(shape.begin());
-        first = *reference.index * product(shape);
+        first = *wanted.index * product(shape);
     }
     if (shape.empty()) {
         throw Error(tensor->place(), "is a number, no input");
@@ -166,6 +151,35 @@ Media load_tensor(const std::string& text, Floats of) {
                     "has type " + tensor->type_name + "; inputs are F32, F16, U8, I32 or I64");
     }
     return floats(*tensor, shape, first, of);
+}
+
+}  // namespace
+
+bool names_tensor(const std::string& reference) {
+    return reference.find(kMark) != std::string::npos;
+}
+
+Media load_tensor(const std::string& text, Floats of) {
+    const std::size_t at = text.find(kMark);
+    if (at == std::string::npos || at + kMark.size() == text.size()) {
+        throw Error(text, "is not FILE.safetensors#NAME or FILE.safetensors#NAME[i]");
+    }
+    return load_tensor(text.substr(0, at + kMark.size() - 1), text.substr(at + kMark.size()), of);
+}
+
+Media load_tensor(const std::string& file, const std::string& tensor, Floats of) {
+    const TensorName wanted = parse_name(tensor, firmware::shown(tensor));
+    firmware::Checkpoint checkpoint(file);
+    firmware::add_safetensors(file, checkpoint);
+    return input_of(checkpoint, wanted, of);
+}
+
+Media decode_tensor(std::span<const std::byte> file, const std::string& place,
+                    const std::string& tensor, Floats of) {
+    const TensorName wanted = parse_name(tensor, firmware::shown(tensor));
+    firmware::Checkpoint checkpoint(place);
+    firmware::add_safetensors(file, place, checkpoint);
+    return input_of(checkpoint, wanted, of);
 }
 
 }  // namespace m4::client_media

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# header_test.sh BUILD: m4client.h compiles alone in every language standard an
-# app may use, without a warning, and each struct has the size apps were built
-# with.
+# header_test.sh BUILD: m4client.h and m4client_media.h compile alone in every
+# language standard an app may use, without a warning, and each struct has the size
+# apps were built with.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 scratch=$(mktemp -d)
@@ -47,12 +47,34 @@ int use(m4_client *client)
 	return m4_status(client, &status);
 }
 CODE
+cat >"$scratch/media.c" <<'CODE'
+#include <m4client_media.h>
+#include <m4client_media.h>
+
+int use(const char *path, const void *file, size_t bytes);
+int use(const char *path, const void *file, size_t bytes)
+{
+	struct m4_media media = M4_INIT(struct m4_media);
+	char reason[80];
+
+	if (m4_media_load_image(path, &media, reason, sizeof(reason)) == M4_OK)
+		m4_media_close(&media);
+	return m4_media_decode_tensor(file, bytes, "x[0]", M4_MEDIA_MOTION, &media, NULL, 0);
+}
+CODE
 cp "$scratch/use.c" "$scratch/use.cpp"
+cp "$scratch/media.c" "$scratch/media.cpp"
 for standard in c99 c11 c17 gnu11; do
 	echo "C: $standard"
-	cc -std="$standard" "${warnings[@]}" -Ilibm4client/include -c "$scratch/use.c" -o "$scratch/use.o"
+	for use in use media; do
+		cc -std="$standard" "${warnings[@]}" -Ilibm4client/include -c "$scratch/$use.c" \
+			-o "$scratch/use.o"
+	done
 done
 for standard in c++11 c++17 c++20; do
 	echo "C++: $standard"
-	c++ -std="$standard" "${warnings[@]}" -Ilibm4client/include -c "$scratch/use.cpp" -o "$scratch/use.o"
+	for use in use media; do
+		c++ -std="$standard" "${warnings[@]}" -Ilibm4client/include -c "$scratch/$use.cpp" \
+			-o "$scratch/use.o"
+	done
 done
