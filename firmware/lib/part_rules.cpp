@@ -137,6 +137,11 @@ void check_projector(const Part& part, const Package& package, const std::string
     if (wanted == 0) {
         throw Error(place, "a projector, but no backbone with embedded_rows");
     }
+    const std::uint32_t rows = port_shape(part, Role::features).rows;
+    if (rows != 1) {
+        throw Error(
+            place, "a projector of " + std::to_string(rows) + " rows an item; an embedding is one");
+    }
     if (columns != wanted) {
         throw Error(place, "rows of " + std::to_string(columns) + " columns for a backbone of " +
                                std::to_string(wanted));

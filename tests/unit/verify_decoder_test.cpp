@@ -10,6 +10,7 @@
 #include "importers/program_builder.hpp"
 #include "lib/image.hpp"
 #include "lib/verify.hpp"
+#include "verify_cases.hpp"
 
 namespace m4::firmware {
 
@@ -114,24 +115,7 @@ struct Draft {
 constexpr std::size_t kPrepare = 0;
 constexpr std::size_t kForward = 1;
 
-struct Case {
-    const char* name;
-    void (*change)(Draft&);
-    const char* expected;
-};
-
-void check_cases(std::span<const Case> cases) {
-    for (const Case& one : cases) {
-        CAPTURE(std::string(one.name));
-        Draft draft;
-        one.change(draft);
-        const std::string text = refusal([&] { verify_package(draft.package, draft.tensors); });
-        CAPTURE(text);
-        CHECK(test::contains(text, one.expected));
-        CHECK(refusal([&] { verify_package(encode_package(draft.package), draft.tensors); }) !=
-              "accepted");
-    }
-}
+using Case = test::VerifyCase<Draft>;
 
 }  // namespace
 
@@ -192,7 +176,7 @@ TEST_CASE("decoders: sizes, programs and company") {
          [](Draft& d) { d.package.parts[0].transcription = Transcription{}; },
          "part ear: has memory or a transcription and is no decoder"},
     };
-    check_cases(kCases);
+    test::check_cases(kCases);
 }
 
 TEST_CASE("decoders: ports, states and what reads them") {
@@ -256,7 +240,7 @@ TEST_CASE("decoders: ports, states and what reads them") {
          },
          "part ear: encode: state 0: kind 2 is not one of this part's"},
     };
-    check_cases(kCases);
+    test::check_cases(kCases);
 }
 
 TEST_CASE("decoders: positions reach as far as what they count") {
@@ -303,7 +287,7 @@ TEST_CASE("decoders: how they are asked") {
         {"the latest", [](Draft& d) { d.asked().latest_first = 42; },
          "the latest first time, 42, is none of the vocabulary's"},
     };
-    check_cases(kCases);
+    test::check_cases(kCases);
     Draft draft;
     draft.asked().latest_first = 41;
     CHECK(refusal([&] { verify_package(draft.package, draft.tensors); }) == "accepted");

@@ -10,6 +10,7 @@
 #include "importers/program_builder.hpp"
 #include "lib/image.hpp"
 #include "lib/verify.hpp"
+#include "verify_cases.hpp"
 
 namespace m4::firmware {
 
@@ -96,11 +97,7 @@ struct Draft {
     }
 };
 
-struct Case {
-    const char* name;
-    void (*change)(Draft&);
-    const char* expected;
-};
+using Case = test::VerifyCase<Draft>;
 
 }  // namespace
 
@@ -203,16 +200,7 @@ TEST_CASE("encoders: each broken rule is refused by name") {
          },
          "fusion 0: the group does not begin with a linear"},
     };
-    for (const Case& one : kCases) {
-        CAPTURE(std::string(one.name));
-        Draft draft;
-        one.change(draft);
-        const std::string text = refusal([&] { verify_package(draft.package, draft.tensors); });
-        CAPTURE(text);
-        CHECK(text.find(one.expected) != std::string::npos);
-        CHECK(refusal([&] { verify_package(encode_package(draft.package), draft.tensors); }) !=
-              "accepted");
-    }
+    test::check_cases(kCases);
 }
 
 TEST_CASE("encoders of tokens: accepted, and each broken rule refused by name") {

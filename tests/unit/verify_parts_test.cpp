@@ -12,6 +12,7 @@
 #include "importers/program_builder.hpp"
 #include "lib/image.hpp"
 #include "lib/verify.hpp"
+#include "verify_cases.hpp"
 
 namespace m4::firmware {
 
@@ -94,26 +95,7 @@ struct Draft {
     ImageRecipe& image() { return std::get<ImageRecipe>(eye().recipe); }
 };
 
-struct Case {
-    const char* name;
-    void (*change)(Draft&);
-    const char* expected;
-};
-
-void refuse(std::span<const Case> cases) {
-    for (const Case& one : cases) {
-        CAPTURE(std::string(one.name));
-        Draft draft;
-        one.change(draft);
-        const std::string text = refusal([&] { verify_package(draft.package, draft.tensors); });
-        CAPTURE(text);
-        CHECK(text.find(one.expected) != std::string::npos);
-        // The same from bytes.
-        CHECK(refusal([&] {
-                  (void)verify_package(encode_package(draft.package), draft.tensors);
-              }) != "accepted");
-    }
-}
+using Case = test::VerifyCase<Draft>;
 
 /// 16 kHz, 2 frames of 3 bins: as an encoder of 6 x 4 does not take it.
 AudioRecipe sound() {
@@ -226,7 +208,7 @@ TEST_CASE("parts: recipes that cannot be followed are refused by name") {
         {"of a projector", [](Draft& d) { d.look().recipe = ImageRecipe{1, 0, 6, 4, {0}, {1}}; },
          "part look: has a recipe or labels and is no encoder"},
     };
-    refuse(kCases);
+    test::check_cases(kCases);
 }
 
 TEST_CASE("parts: labels, spaces, and parts that do not fit each other are refused by name") {
@@ -261,12 +243,21 @@ TEST_CASE("parts: labels, spaces, and parts that do not fit each other are refus
              d.look().programs[0] = project.finish();
          },
          "part look: rows of 8 columns for a backbone of 16"},
+        {"a projector of two rows",
+         [](Draft& d) {
+             ProgramBuilder program("project");
+             const auto rows = program.features(2, kWidth);
+             program.output(Role::hidden, program.linear(rows, d.matrix(kHidden, kWidth),
+                                                         ProgramBuilder::none(), kHidden));
+             d.look().programs[0] = program.finish();
+         },
+         "part look: a projector of 2 rows an item; an embedding is one"},
         {"a projector that encodes", [](Draft& d) { d.look().programs[0].name = "encode"; },
          "part look: no program 'project'"},
         {"a kind there is not", [](Draft& d) { d.eye().kind = static_cast<PartKind>(9); },
          "unknown kind 9"},
     };
-    refuse(kCases);
+    test::check_cases(kCases);
 }
 
 }  // namespace m4::firmware

@@ -11,6 +11,7 @@
 #include "lib/image.hpp"
 #include "lib/operators.hpp"
 #include "package_sample.hpp"
+#include "verify_cases.hpp"
 
 using namespace m4::firmware;
 using namespace m4::test;
@@ -37,29 +38,7 @@ struct Draft {
     }
 };
 
-struct Case {
-    const char* name;
-    void (*change)(Draft&);
-    const char* expected;  // part of the refusal
-};
-
-/// The struct and the blob form must be refused alike.
-void check_cases(
-    std::span<const Case> cases, void (*prepare)(Draft&) = [](Draft&) {}) {
-    for (const Case& one : cases) {
-        CAPTURE(std::string(one.name));
-        Draft draft;
-        prepare(draft);
-        one.change(draft);
-        const std::string text = refusal([&] { verify_package(draft.package, draft.tensors); });
-        CAPTURE(text);
-        CHECK(contains(text, one.expected));
-        const std::string blob_text =
-            refusal([&] { verify_package(encode_package(draft.package), draft.tensors); });
-        CAPTURE(blob_text);
-        CHECK(blob_text != "accepted");
-    }
-}
+using Case = VerifyCase<Draft>;
 
 constexpr const char* kGather = "part backbone: forward: op 0 (gather_rows)";
 
