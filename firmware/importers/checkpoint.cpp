@@ -170,6 +170,15 @@ const SourceTensor* Checkpoint::find(std::string_view name) const {
     return found == by_name_.end() ? nullptr : &tensors_[found->second];
 }
 
+const SourceTensor& Checkpoint::of_rank(const std::string& name, std::size_t rank) const {
+    const SourceTensor* tensor = find(name);
+    if (tensor == nullptr || tensor->shape.size() != rank) {
+        throw Error(place_ + ": tensor '" + name + "'",
+                    "is missing or not of rank " + std::to_string(rank));
+    }
+    return *tensor;
+}
+
 void refuse_overlaps(std::vector<ByteRange> ranges, const std::string& place) {
     std::sort(ranges.begin(), ranges.end(), [](const ByteRange& a, const ByteRange& b) {
         return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);

@@ -74,6 +74,8 @@ class Checkpoint {
     [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
     [[nodiscard]] const SourceTensor* find(std::string_view name) const;
+    /// Throws Error where it is missing or of another rank.
+    [[nodiscard]] const SourceTensor& of_rank(const std::string& name, std::size_t rank) const;
     [[nodiscard]] const std::vector<SourceTensor>& tensors() const { return tensors_; }
     [[nodiscard]] const std::string& place() const { return place_; }
 

@@ -83,8 +83,9 @@ class TrunkImport {
                   .value_or(JsonObject(nlohmann::json::object(), config.key_place(trunk.config)))),
           tensors_(source.checkpoint, options, builder),
           program_("encode"),
-          width_(static_cast<std::uint32_t>(trunk.text ? find(trunk.stem, 2).shape[1]
-                                                       : find(trunk.stem, 4).shape[0])),
+          width_(static_cast<std::uint32_t>(
+              trunk.text ? source_.checkpoint->of_rank(trunk.stem, 2).shape[1]
+                         : source_.checkpoint->of_rank(trunk.stem, 4).shape[0])),
           transformer_(tensors_, program_, width_) {}
 
     void run() {
@@ -109,14 +110,6 @@ class TrunkImport {
     }
 
    private:
-    [[nodiscard]] const SourceTensor& find(const std::string& name, std::size_t rank) const {
-        const SourceTensor* tensor = source_.checkpoint->find(name);
-        if (tensor == nullptr || tensor->shape.size() != rank) {
-            throw Error(source_.checkpoint->place() + ": tensor '" + name + "'",
-                        "is missing or not of rank " + std::to_string(rank));
-        }
-        return *tensor;
-    }
     [[nodiscard]] std::string block_name(std::uint32_t i) const {
         return trunk_.blocks + std::to_string(i) + ".";
     }
@@ -125,8 +118,8 @@ class TrunkImport {
     }
 
     Ref tokens(EncoderProperties& properties) {
-        const std::uint64_t vocabulary = find(trunk_.stem, 2).shape[0];
-        const std::uint64_t context = find(trunk_.places, 2).shape[0];
+        const std::uint64_t vocabulary = source_.checkpoint->of_rank(trunk_.stem, 2).shape[0];
+        const std::uint64_t context = source_.checkpoint->of_rank(trunk_.places, 2).shape[0];
         properties.text = {static_cast<std::uint32_t>(vocabulary),
                            static_cast<std::uint32_t>(context),
                            clip_tokenizer_beside(source_.file, options_, vocabulary)};
@@ -141,8 +134,8 @@ class TrunkImport {
     }
 
     Ref patches(EncoderProperties& properties) {
-        const SourceTensor& stem = find(trunk_.stem, 4);
-        const SourceTensor& places = find(trunk_.places, 2);
+        const SourceTensor& stem = source_.checkpoint->of_rank(trunk_.stem, 4);
+        const SourceTensor& places = source_.checkpoint->of_rank(trunk_.places, 2);
         const std::uint32_t across = side_of(places.shape[0] - 1, places.place());
         const std::uint64_t pixels = stem.shape[2];
         if (pixels * across > kLargestSide) {
@@ -191,18 +184,19 @@ class TrunkImport {
         x = program_.add(x, h);
         const std::string in = at + (openai ? "mlp.c_fc" : "mlp.fc1");
         const std::string out = at + (openai ? "mlp.c_proj" : "mlp.fc2");
-        h = transformer_.feed_forward(norm(x, at + (openai ? "ln_2" : "layer_norm2")),
-                                      {.in_weight = in + ".weight",
-                                       .in_bias = in + ".bias",
-                                       .out_weight = out + ".weight",
-                                       .out_bias = out + ".bias",
-                                       .width = find(in + ".weight", 2).shape[0],
-                                       .function = function});
+        h = transformer_.feed_forward(
+            norm(x, at + (openai ? "ln_2" : "layer_norm2")),
+            {.in_weight = in + ".weight",
+             .in_bias = in + ".bias",
+             .out_weight = out + ".weight",
+             .out_bias = out + ".bias",
+             .width = source_.checkpoint->of_rank(in + ".weight", 2).shape[0],
+             .function = function});
         return program_.add(x, h);
     }
 
     Ref project(Ref x) {
-        const SourceTensor& tensor = find(trunk_.projection, 2);
+        const SourceTensor& tensor = source_.checkpoint->of_rank(trunk_.projection, 2);
         const std::uint64_t shared = tensor.shape[trunk_.openai ? 1 : 0];
         const Ref matrix = trunk_.openai ? tensors_.turned_matrix(trunk_.projection, width_, shared)
                                          : tensors_.matrix(trunk_.projection, {shared, width_});

@@ -98,7 +98,8 @@ class VitImport {
                                : JsonObject(nlohmann::json::object(), source.file.string())),
           tensors_(source.checkpoint, options, builder),
           program_("encode"),
-          width_(static_cast<std::uint32_t>(find(names_.patches + ".weight", 4).shape[0])),
+          width_(static_cast<std::uint32_t>(
+              source_.checkpoint->of_rank(names_.patches + ".weight", 4).shape[0])),
           transformer_(tensors_, program_, width_) {}
 
     void run() {
@@ -121,21 +122,13 @@ class VitImport {
     [[nodiscard]] bool has(const std::string& name) const {
         return source_.checkpoint->find(name) != nullptr;
     }
-    [[nodiscard]] const SourceTensor& find(const std::string& name, std::size_t rank) const {
-        const SourceTensor* tensor = source_.checkpoint->find(name);
-        if (tensor == nullptr || tensor->shape.size() != rank) {
-            throw Error(source_.checkpoint->place() + ": tensor '" + name + "'",
-                        "is missing or not of rank " + std::to_string(rank));
-        }
-        return *tensor;
-    }
     [[nodiscard]] std::string block_name(std::uint32_t i) const {
         return names_.blocks + std::to_string(i) + ".";
     }
 
     Ref patches(EncoderProperties& properties) {
-        const SourceTensor& stem = find(names_.patches + ".weight", 4);
-        const SourceTensor& places = find(names_.places, 3);
+        const SourceTensor& stem = source_.checkpoint->of_rank(names_.patches + ".weight", 4);
+        const SourceTensor& places = source_.checkpoint->of_rank(names_.places, 3);
         const std::uint64_t channels = stem.shape[1];
         const std::uint64_t own = has(names_.distilled_row) ? 2 : 1;
         const std::uint32_t across =
@@ -202,19 +195,21 @@ class VitImport {
         x = program_.add(x, h);
         const std::string first = at + names_.first_linear;
         const std::string second = at + names_.second_linear;
-        h = transformer_.feed_forward(norm(x, at + names_.second_norm),
-                                      {.in_weight = first + ".weight",
-                                       .in_bias = first + ".bias",
-                                       .out_weight = second + ".weight",
-                                       .out_bias = second + ".bias",
-                                       .width = find(first + ".weight", 2).shape[0],
-                                       .function = function});
+        h = transformer_.feed_forward(
+            norm(x, at + names_.second_norm),
+            {.in_weight = first + ".weight",
+             .in_bias = first + ".bias",
+             .out_weight = second + ".weight",
+             .out_bias = second + ".bias",
+             .width = source_.checkpoint->of_rank(first + ".weight", 2).shape[0],
+             .function = function});
         return program_.add(x, h);
     }
 
     /// The norm is row by row: of one row it costs one. Of two heads the mean counts.
     void finish(Ref x, EncoderProperties& properties) {
-        const std::uint64_t labels = find(names_.head + ".weight", 2).shape[0];
+        const std::uint64_t labels =
+            source_.checkpoint->of_rank(names_.head + ".weight", 2).shape[0];
         properties.labels = labels_of(config_, labels);
         if (names_.distilled_head.empty()) {
             x = norm(program_.select_row(x, 0), names_.norm);
