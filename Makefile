@@ -80,7 +80,7 @@ check-tsan: deps-test ## the tests under ThreadSanitizer
 	@cmake --preset tsan >/dev/null && cmake --build build-tsan --parallel $(JOBS)
 	@tests/run.sh build-tsan unit
 
-fuzz-smoke: deps-fuzz ## a million hostile manifests, media and checkpoints under libFuzzer, ASan and UBSan
+fuzz-smoke: deps-fuzz ## a million hostile manifests, media, files and requests under libFuzzer, ASan and UBSan
 	@JOBS=$(JOBS) tests/fuzz/smoke.sh build-fuzz $(FUZZ_RUNS)
 
 bench: deps-test ## m4d against llama.cpp on the same weights, in turns (10 to 25 minutes)

@@ -79,6 +79,13 @@ std::vector<std::vector<std::uint8_t>> importer_seeds() {
  "do_center_crop": true, "crop_size": 6, "do_rescale": true, "rescale_factor": 0.00392156862745098,
  "do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})"},
         {7, "#version: 0.2\na b\n"},
+        {8, R"({"decoder_start_token_id": 30, "eos_token_id": 29, "lang_to_id": {"<|en|>": 31,
+ "<|de|>": 32}, "task_to_id": {"translate": 33, "transcribe": 34}, "no_timestamps_token_id": 35,
+ "max_initial_timestamp_index": 5, "suppress_tokens": [1, 2], "begin_suppress_tokens": [3]})"},
+        {9, R"({"A": 0, "B": 1, "\u0120the": 2, "\u00c3\u00a9": 3, "<|en|>": 31})"},
+        {10, R"({"model": {"type": "BPE", "vocab": {"A": 0, "\u0120b": 1, "\u010a": 2}},
+ "added_tokens": [{"id": 31, "content": "<|en|>"}, {"id": 4, "content": "more"}]})"},
+        {11, test::whisper_config(whisper_dims())},
     };
     std::vector<std::vector<std::uint8_t>> seeds;
     for (const auto& [kind, file] : files) {

@@ -25,7 +25,7 @@ struct Kind {
     const char* file;
     const char* from;  ///< what is imported; null: the file is a tokeniser
 };
-constexpr std::array<Kind, 8> kKinds = {{
+constexpr std::array<Kind, 12> kKinds = {{
     {"model.safetensors", "model.safetensors"},
     {"model.gguf", "model.gguf"},
     {"model.tflite", "model.tflite"},
@@ -34,19 +34,27 @@ constexpr std::array<Kind, 8> kKinds = {{
     {"vit/config.json", "vit"},
     {"vit/preprocessor_config.json", "vit/model.safetensors"},
     {"clip/merges.txt", "clip/model.safetensors"},
+    {"whisper/generation_config.json", "whisper/model.safetensors"},
+    {"whisper/vocab.json", "whisper/model.safetensors"},
+    {"whisper/tokenizer.json", "whisper/model.safetensors"},
+    {"whisper/model.config.json", "whisper/model.safetensors"},
 }};
 
 /// The folder of this process, with the weights that configurations are beside.
 const test::TempFolder& workplace() {
     static const test::TempFolder folder;
     static const bool made = [] {
-        for (const char* name : {"vit", "clip"}) {
+        for (const char* name : {"vit", "clip", "whisper"}) {
             std::filesystem::create_directory(folder / name);
         }
         test::write_file(folder / "vit" / "model.safetensors",
                          test::safetensors_bytes(test::small_vit()));
         test::write_file(folder / "clip" / "model.safetensors",
                          test::safetensors_bytes(test::small_clip()));
+        test::write_file(folder / "whisper" / "config.json", test::whisper_config(whisper_dims()));
+        test::write_file(
+            folder / "whisper" / "model.safetensors",
+            test::safetensors_bytes(test::random_whisper(whisper_dims(), 1).checkpoint()));
         return true;
     }();
     (void)made;
@@ -69,6 +77,10 @@ void check_tokenizer(const std::filesystem::path& file) {
 }
 
 }  // namespace
+
+bool is_safetensors(std::uint8_t first) {
+    return first % kKinds.size() == 0;
+}
 
 bool check_importer(std::span<const std::uint8_t> bytes) {
     if (bytes.empty()) {

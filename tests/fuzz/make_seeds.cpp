@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
-// make_seeds manifest|media|importer FOLDER: what fuzzing begins with.
+// make_seeds manifest|media|importer|decoder|request FOLDER: what fuzzing begins with.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
+#include "decoder_target.hpp"
 #include "importer_target.hpp"
 #include "manifest_seeds.hpp"
 #include "media_target.hpp"
+#include "request_target.hpp"
 
 namespace {
 
@@ -18,6 +20,12 @@ std::vector<std::vector<std::uint8_t>> seeds_of(const std::string& what) {
     }
     if (what == "importer") {
         return m4::fuzz::importer_seeds();
+    }
+    if (what == "decoder") {
+        return m4::fuzz::decoder_seeds();
+    }
+    if (what == "request") {
+        return m4::fuzz::request_seeds();
     }
     std::vector<std::vector<std::uint8_t>> seeds;
     if (what == "media") {
@@ -33,7 +41,8 @@ std::vector<std::vector<std::uint8_t>> seeds_of(const std::string& what) {
 int main(int argc, char** argv) {
     const auto seeds = seeds_of(argc == 3 ? argv[1] : "");
     if (seeds.empty()) {
-        (void)std::fprintf(stderr, "usage: make_seeds manifest|media|importer FOLDER\n");
+        (void)std::fprintf(stderr,
+                           "usage: make_seeds manifest|media|importer|decoder|request FOLDER\n");
         return 2;
     }
     const std::filesystem::path folder(argv[2]);
