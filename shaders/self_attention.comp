@@ -17,6 +17,7 @@
 #include "values.glsl"
 
 layout(constant_id = 1) const uint HEAD_DIM = 64;
+layout(constant_id = 2) const bool CAUSAL = false;
 
 layout(push_constant) uniform Push {
     uint q_offset;
@@ -30,7 +31,6 @@ layout(push_constant) uniform Push {
     uint item_kv_rows;  // of k and v
     uint heads;
     uint kv_heads;
-    uint causal;
     float scale;
 } p;
 
@@ -64,8 +64,8 @@ void main() {
     const uint last_row = min(first_row + LANES, p.item_rows) - 1u;
     const uint row = min(first_row + lane, last_row);
     const uint t = item * p.item_rows + row;
-    const uint end = p.causal != 0u ? last_row + 1u : p.item_kv_rows;  // of the block
-    const uint own_end = p.causal != 0u ? row + 1u : end;
+    const uint end = CAUSAL ? last_row + 1u : p.item_kv_rows;  // of the block
+    const uint own_end = CAUSAL ? row + 1u : end;
 
     vec4 q[VECS];
     vec4 sum[VECS];
@@ -101,13 +101,28 @@ void main() {
             weight[j] = first + j < own_end ? exp(weight[j] - higher) : 0.0;
             weight_sum += weight[j];
         }
-        [[unroll]] for (uint i = 0u; i < VECS; ++i) {
-            const vec4 own = load_elements(p.v_offset + kv_row, kv_element + i * 4u, ALIGNED);
-            vec4 added = sum[i] * keep;
-            [[unroll]] for (uint j = 0u; j < LANES; ++j) {
-                added += subgroupShuffle(own, j) * weight[j];
+        // Where some lanes must not see all eight, a value that is no number is not
+        // multiplied by 0. The same for the whole subgroup.
+        const bool diagonal = CAUSAL && first + LANES > first_row + 1u;
+        if (diagonal) {
+            [[unroll]] for (uint i = 0u; i < VECS; ++i) {
+                const vec4 own = load_elements(p.v_offset + kv_row, kv_element + i * 4u, ALIGNED);
+                vec4 added = sum[i] * keep;
+                [[unroll]] for (uint j = 0u; j < LANES; ++j) {
+                    const vec4 value = subgroupShuffle(own, j);
+                    added += first + j < own_end ? value * weight[j] : vec4(0.0);
+                }
+                sum[i] = added;
             }
-            sum[i] = added;
+        } else {
+            [[unroll]] for (uint i = 0u; i < VECS; ++i) {
+                const vec4 own = load_elements(p.v_offset + kv_row, kv_element + i * 4u, ALIGNED);
+                vec4 added = sum[i] * keep;
+                [[unroll]] for (uint j = 0u; j < LANES; ++j) {
+                    added += subgroupShuffle(own, j) * weight[j];
+                }
+                sum[i] = added;
+            }
         }
     }
     if (wanted < block_count && first_row + lane <= last_row) {
@@ -129,7 +144,7 @@ void main() {
     const uint head = pair / p.row_count;
     const uint kv_element = head / (p.heads / p.kv_heads) * HEAD_DIM;
     const uint item = t / p.item_rows;
-    const uint end = p.causal != 0u ? t % p.item_rows + 1u : p.item_kv_rows;
+    const uint end = CAUSAL ? t % p.item_rows + 1u : p.item_kv_rows;
 
     vec4 q[VECS];
     vec4 sum[VECS];

@@ -21,7 +21,6 @@ class SelfAttention final : public Operator {
           y_(places.output),
           heads_(number(places.op, firmware::AttrId::heads)),
           kv_heads_(number(places.op, firmware::AttrId::kv_heads)),
-          causal_(number(places.op, firmware::AttrId::causal)),
           scale_(bits(places.op.real(firmware::AttrId::scale))) {
         const std::uint32_t head_dim = q_.columns / heads_;
         if (head_dim > kWidestHead) {
@@ -38,8 +37,9 @@ class SelfAttention final : public Operator {
                                             access, 1, shaders::Needs::subgroup8)
                     : shaders::find_variant(firmware::OpCode::self_attention, shaders::Dtype::any_,
                                             access);
-        kernel_ =
-            context.pipelines.get(variant, std::array{context.tuning.elementwise_lanes, head_dim});
+        const std::uint32_t causal = number(places.op, firmware::AttrId::causal);
+        kernel_ = context.pipelines.get(
+            variant, std::array{context.tuning.elementwise_lanes, head_dim, causal});
     }
 
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
@@ -47,7 +47,7 @@ class SelfAttention final : public Operator {
         const Dispatch dispatch{
             .kernel = kernel_,
             .push = {q_.unit, k_.unit, v_.unit, y_.unit, y_.stride, k_.stride, rows, q_.rows.factor,
-                     k_.rows.factor, heads_, kv_heads_, causal_, scale_}};
+                     k_.rows.factor, heads_, kv_heads_, scale_}};
         std::uint64_t lanes = std::uint64_t{rows} * heads_;
         if (shared_) {
             const std::uint32_t item_rows = q_.rows.factor;
@@ -69,7 +69,6 @@ class SelfAttention final : public Operator {
     ValuePlace y_;
     std::uint32_t heads_;
     std::uint32_t kv_heads_;
-    std::uint32_t causal_;
     std::uint32_t scale_;
     bool shared_ = false;  ///< by subgroups
     vk::Kernel* kernel_ = nullptr;

@@ -226,6 +226,49 @@ TEST_CASE("self_attention: whole items, causal, other rows, shared heads, odd he
     }
 }
 
+TEST_CASE("self_attention: a value that is no number reaches no row before its own") {
+    M4_NEEDS_DEVICE();
+    for (const Setup& setup : all_setups()) {
+        for (const Heads& s : {Heads{2, 2, 18, 21, 21, true}, Heads{1, 1, 64, 33, 33, true}}) {
+            CAPTURE(setup.name());
+            CAPTURE(s.head_dim);
+            OpBench bench(setup, kMaxItems);
+            const std::uint32_t width = s.heads * s.head_dim;
+            const Operand q = bench.items(s.rows, width);
+            const Operand k = bench.items(s.rows, width);
+            const Operand v = bench.items(s.rows, width);
+            const Operand y = bench.item_op(OpCode::self_attention, {q, k, v}, s.rows, width);
+            bench.set(AttrId::heads, std::int64_t{s.heads});
+            bench.set(AttrId::kv_heads, std::int64_t{s.kv_heads});
+            bench.set(AttrId::causal, std::int64_t{1});
+            bench.set(AttrId::scale, 0.7);
+            const Matrix queries = random_matrix(s.rows, width, 1);
+            const Matrix keys = random_matrix(s.rows, width, 2);
+            for (const float odd : {NAN, INFINITY}) {
+                for (const std::uint32_t bad : {s.rows - 1, 13U, 8U}) {
+                    CAPTURE(bad);
+                    Matrix values = random_matrix(s.rows, width, 3);
+                    const Matrix wanted = attend(s, queries, keys, values, 0.7);
+                    for (std::uint32_t column = 0; column < width; ++column) {
+                        values.data[std::size_t{bad} * width + column] = odd;
+                    }
+                    bench.fill(q, queries);
+                    bench.fill(k, keys);
+                    bench.fill(v, values);
+                    bench.run_items(1);
+                    const Matrix got = bench.read(y);
+                    for (std::uint32_t row = 0; row < s.rows; ++row) {
+                        CAPTURE(row);
+                        const double first = got.at(row, 0);
+                        CHECK((row < bad ? std::abs(first - wanted.at(row, 0)) < 2e-6
+                                         : !std::isfinite(first)));
+                    }
+                }
+            }
+        }
+    }
+}
+
 TEST_CASE("unfold: patches, overlapping windows, padding") {
     M4_NEEDS_DEVICE();
     for (const Setup& setup : all_setups()) {
