@@ -55,7 +55,8 @@ void TokenRules::apply(std::span<const std::uint32_t> written, std::span<float> 
     for (const firmware::Language& language : how_->languages) {
         forbid(logits, language.token, language.token + 1);
     }
-    for (const std::uint32_t token : {how_->transcribe, how_->translate, how_->no_timestamps}) {
+    for (const std::uint32_t token :
+         {how_->transcribe, how_->translate, how_->no_timestamps, how_->no_speech}) {
         if (token != 0) {
             forbid(logits, token, token + 1);
         }

@@ -26,6 +26,11 @@ std::size_t sample_bytes(const media::Descriptor& sound) {
     return sound.channels * (sound.kind == media::Kind::pcm16 ? 2U : 4U);
 }
 
+/// Of a token, its end among them.
+double mean_log_probability(double score, std::size_t tokens) {
+    return score / static_cast<double>(tokens + 1);
+}
+
 }  // namespace
 
 Transcribing::Transcribing(ClientId client, RequestId request, Clock::time_point arrived,
@@ -160,6 +165,8 @@ void Transcribing::remember() {
     if (remembered_ == hidden_.size()) {
         hidden_.clear();
         to_feed_ = hears_language_ ? std::vector{how_->start} : beginning();
+        hears_silence_ = what_.prompt.empty() && how_->no_speech != 0;
+        no_speech_ = 0;
         phase_ = Phase::begin;
     }
 }
@@ -180,13 +187,22 @@ std::vector<std::uint32_t> Transcribing::beginning() const {
 }
 
 void Transcribing::begin(std::vector<Outcome>& outcomes) {
-    const std::size_t count = std::min<std::size_t>(to_feed_.size(), decoder_->max_step_rows());
+    // Silence shows behind the first token.
+    const std::size_t count =
+        hears_silence_ ? 1 : std::min<std::size_t>(to_feed_.size(), decoder_->max_step_rows());
     const bool all = count == to_feed_.size();
     const engine::Chunk chunk{open_[0].sequence.get(), std::span(to_feed_).first(count),
-                              all ? engine::Logits::last : engine::Logits::none};
+                              all || hears_silence_ ? engine::Logits::last : engine::Logits::none};
     const auto logits = decoder_->step({&chunk, 1});
     usage_.prompt_tokens += static_cast<std::uint32_t>(count);
     to_feed_.erase(to_feed_.begin(), to_feed_.begin() + static_cast<std::ptrdiff_t>(count));
+    if (hears_silence_) {
+        hears_silence_ = false;
+        std::vector<float> own(logits.begin(), logits.end());
+        to_log_probabilities(own);
+        const double probability = std::exp(static_cast<double>(own[how_->no_speech]));
+        no_speech_ = probability <= 1 ? probability : 0;  // logits may be no numbers
+    }
     if (!all) {
         return;
     }
@@ -300,18 +316,27 @@ void Transcribing::keep(const std::vector<Choice>& chosen) {
     open_ = std::move(next);
 }
 
+bool Transcribing::silent(const Hypothesis& best) const {
+    return how_ != nullptr && how_->no_speech != 0 &&
+           no_speech_ > static_cast<double>(how_->no_speech_probability) &&
+           mean_log_probability(best.score, best.ids.size()) <
+               static_cast<double>(how_->least_log_probability);
+}
+
 /// The likeliest by token is it; what it says goes out, and the pages are free.
 void Transcribing::end_window(std::vector<Outcome>& outcomes) {
     std::vector<Hypothesis>& from = ended_.empty() ? open_ : ended_;
     const auto best = std::ranges::max_element(from, {}, [](const Hypothesis& one) {
-        return one.score / static_cast<double>(one.ids.size() + 1);
+        return mean_log_probability(one.score, one.ids.size());
     });
+    const bool nobody = silent(*best);
     const std::vector<std::uint32_t> ids = std::move(best->ids);
     open_.clear();
     ended_.clear();
     usage_.output_tokens += static_cast<std::uint32_t>(ids.size());
     const auto* times = what_.timestamps ? how_ : nullptr;
-    Segments segments = cut_segments(ids, times, sound_ms(), window_ms());
+    Segments segments =
+        nobody ? Segments{{}, window_ms()} : cut_segments(ids, times, sound_ms(), window_ms());
     for (Segment& segment : segments.all) {
         std::string text;
         if (what_.tokenizer != nullptr) {

@@ -62,6 +62,8 @@ class Transcribing {
     void begin(std::vector<Outcome>& outcomes);
     void write(std::vector<Outcome>& outcomes);
     void hear_language(std::span<const float> logits);
+    /// Whether nobody speaks in the window, of which this was written.
+    [[nodiscard]] bool silent(const Hypothesis& best) const;
     [[nodiscard]] std::vector<std::uint32_t> beginning() const;
     /// Chooses what follows each hypothesis, by the logits of their last tokens.
     void choose(std::span<const float> logits, std::vector<Outcome>& outcomes);
@@ -95,6 +97,8 @@ class Transcribing {
     std::size_t remembered_ = 0;  // floats of it
     std::vector<std::uint32_t> to_feed_;
     bool hears_language_ = false;
+    bool hears_silence_ = false;  // the first token is yet to be fed
+    double no_speech_ = 0;        // probability that the window is silent
     std::vector<Hypothesis> open_;
     std::vector<Hypothesis> ended_;
     std::uint32_t windows_ = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Which of Whisper's tokens ask for what, as its generation_config.json says.
+#include <algorithm>
 #include <vector>
 
 #include "lib/error.hpp"
@@ -70,6 +71,34 @@ void read_tasks(const JsonObject& file, std::uint32_t vocabulary, Transcription&
     out.translate = token(*tasks, "translate", vocabulary).value_or(0);
 }
 
+float threshold(const JsonObject& file, const char* key, double published, double above,
+                double most) {
+    const double value = file.real_value(key).value_or(published);
+    if (!(value > above && value <= most)) {
+        throw Error(file.key_place(key), "is not above " + std::to_string(above) + " and at most " +
+                                             std::to_string(most));
+    }
+    return static_cast<float>(value);
+}
+
+/// <|nospeech|> is in front of <|notimestamps|>, where that is not a token for other
+/// things; by the thresholds of the paper, 4.5, if the file has none.
+void read_silence(const JsonObject& file, Transcription& out) {
+    if (out.no_timestamps < 2) {
+        return;
+    }
+    const std::uint32_t token = out.no_timestamps - 1;
+    const bool taken =
+        token == out.start || token == out.end || token == out.transcribe ||
+        token == out.translate ||
+        std::ranges::find(out.languages, token, &Language::token) != out.languages.end();
+    if (!taken) {
+        out.no_speech = token;
+        out.no_speech_probability = threshold(file, "no_speech_threshold", 0.6, 1e-6, 1);
+        out.least_log_probability = threshold(file, "logprob_threshold", -1.0, -1000, -1e-6);
+    }
+}
+
 }  // namespace
 
 std::optional<Transcription> whisper_transcription(const std::filesystem::path& path,
@@ -97,6 +126,7 @@ std::optional<Transcription> whisper_transcription(const std::filesystem::path& 
                 latest < vocabulary - out.first_timestamp ? static_cast<std::uint32_t>(latest) : 0;
         }
     }
+    read_silence(file, out);
     out.suppressed = tokens(file, "suppress_tokens", vocabulary);
     out.suppressed_first = tokens(file, "begin_suppress_tokens", vocabulary);
     return out;

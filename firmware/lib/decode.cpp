@@ -197,6 +197,9 @@ Transcription decode_transcription(const fb::Transcription& in, const std::strin
     out.latest_first = in.latest_first();
     out.suppressed = decode_tokens(in.suppressed(), place);
     out.suppressed_first = decode_tokens(in.suppressed_first(), place);
+    out.no_speech = in.no_speech();
+    out.no_speech_probability = in.no_speech_probability();
+    out.least_log_probability = in.least_log_probability();
     return out;
 }
 

@@ -13,6 +13,7 @@ namespace m4::firmware {
 namespace {
 
 constexpr std::uint32_t kMostTimestampMs = 60'000;
+constexpr float kLeastLogarithm = -1000;
 
 const Program& program_of(const Part& part, const char* name, const std::string& place) {
     const auto found = std::find_if(part.programs.begin(), part.programs.end(),
@@ -48,7 +49,7 @@ void check_languages(const Transcription& how, std::uint32_t vocabulary, const s
 
 void check_transcription(const Transcription& how, const Part& part, const std::string& place) {
     for (const std::uint32_t token : {how.start, how.end, how.transcribe, how.translate,
-                                      how.no_timestamps, how.first_timestamp}) {
+                                      how.no_timestamps, how.first_timestamp, how.no_speech}) {
         if (token >= part.vocabulary) {
             throw Error(place, "token " + std::to_string(token) + " is not below the vocabulary, " +
                                    std::to_string(part.vocabulary));
@@ -68,6 +69,14 @@ void check_transcription(const Transcription& how, const Part& part, const std::
         how.timestamp_ms > kMostTimestampMs) {
         throw Error(place, "times of " + std::to_string(how.timestamp_ms) + " ms from token " +
                                std::to_string(how.first_timestamp) + " on are none");
+    }
+    // What is no number is neither.
+    const bool probability = how.no_speech_probability > 0 && how.no_speech_probability <= 1;
+    const bool logarithm =
+        how.least_log_probability < 0 && how.least_log_probability >= kLeastLogarithm;
+    const bool nothing = how.no_speech_probability == 0 && how.least_log_probability == 0;
+    if (how.no_speech != 0 ? !probability || !logarithm : !nothing) {
+        throw Error(place, "silence is no token with a probability and a logarithm of one");
     }
     if (how.latest_first != 0 &&
         (how.first_timestamp == 0 || how.latest_first >= part.vocabulary - how.first_timestamp)) {

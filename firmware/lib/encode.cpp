@@ -90,9 +90,10 @@ Offset<fb::Transcription> encode_transcription(Buffer& buffer, const Transcripti
     const auto language_vector = buffer.CreateVector(languages);
     const auto suppressed = buffer.CreateVector(in.suppressed);
     const auto suppressed_first = buffer.CreateVector(in.suppressed_first);
-    return fb::CreateTranscription(buffer, in.start, in.end, language_vector, in.transcribe,
-                                   in.translate, in.no_timestamps, in.first_timestamp,
-                                   in.timestamp_ms, in.latest_first, suppressed, suppressed_first);
+    return fb::CreateTranscription(
+        buffer, in.start, in.end, language_vector, in.transcribe, in.translate, in.no_timestamps,
+        in.first_timestamp, in.timestamp_ms, in.latest_first, suppressed, suppressed_first,
+        in.no_speech, in.no_speech_probability, in.least_log_probability);
 }
 
 Offset<fb::Part> encode_part(Buffer& buffer, const Part& part) {

@@ -165,6 +165,11 @@ struct Transcription {
     std::uint32_t latest_first = 0;               ///< of these, the last that may begin; 0: any
     std::vector<std::uint32_t> suppressed;        ///< never written
     std::vector<std::uint32_t> suppressed_first;  ///< nor these at the beginning
+    /// Behind `start` it stands for silence; 0: none. A window is silent where it is
+    /// likelier than this and what was written less likely, in the mean, than that.
+    std::uint32_t no_speech = 0;
+    float no_speech_probability = 0;
+    float least_log_probability = 0;  ///< natural, of a token
 };
 
 struct Part {

@@ -531,7 +531,7 @@ struct m4_transcript {
 /*
  * Write a recording of speech down: sound of any length, window by window (30
  * seconds of Whisper), or features of windows. Without timestamps a window is one
- * segment; with them the next window begins where the last whole segment ended.
+ * segment (a silent one none); with them the next begins where the last whole segment ended.
  * The client's time limit is for each segment, not for all.
  * M4_E_INVALID, M4_E_NOT_FOUND, M4_E_UNSUPPORTED (no part writes speech down; it
  * knows no such language, no times, no translation, or not by which token to begin),

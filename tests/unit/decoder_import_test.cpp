@@ -96,6 +96,22 @@ TEST_CASE("Whisper: which tokens ask for what") {
     CHECK(asked->latest_first == 5);
     CHECK(asked->suppressed == std::vector<std::uint32_t>{1, 2});
     CHECK(asked->suppressed_first == std::vector<std::uint32_t>{3, 29});
+    CHECK(asked->no_speech == 39);
+    CHECK(asked->no_speech_probability == 0.6F);
+    CHECK(asked->least_log_probability == -1.0F);
+    const auto changed = [&](const std::string& key) {
+        std::string text = kGeneration;
+        text.insert(text.find('{') + 1, key + ", ");
+        write_file(folder.path / "generation_config.json", text);
+        return folder.import();
+    };
+    REQUIRE(changed(R"("no_speech_threshold": 0.25, "logprob_threshold": -2)") == "accepted");
+    CHECK(folder.package().parts.at(1).transcription->no_speech_probability == 0.25F);
+    CHECK(folder.package().parts.at(1).transcription->least_log_probability == -2.0F);
+    CHECK(contains(changed(R"("no_speech_threshold": 1.5)"), "key 'no_speech_threshold': is not"));
+    CHECK(contains(changed(R"("no_speech_threshold": 0)"), "key 'no_speech_threshold': is not"));
+    CHECK(contains(changed(R"("logprob_threshold": 0)"), "key 'logprob_threshold': is not"));
+    CHECK(contains(changed(R"("logprob_threshold": "low")"), "is not a finite number"));
     // The file's own goes before the folder's.
     write_file(folder.path / "model.generation_config.json",
                std::string_view(R"({"decoder_start_token_id": 7, "eos_token_id": 8})"));

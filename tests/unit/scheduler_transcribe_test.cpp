@@ -162,6 +162,81 @@ TEST_CASE("transcribe: without an end it goes on as far as the context") {
     CHECK(segments(bench, request) == std::vector<Ids>{Ids(FakeDecoder::kContext, 3)});
 }
 
+TEST_CASE("transcribe: a window of silence says nothing, by the part's own thresholds") {
+    constexpr std::uint32_t kSilence = 27;
+    // Behind the first token 7 is speech; of what is written only 6 is sure.
+    const auto speak = [](float heard, std::span<const std::uint32_t> fed) {
+        std::vector<float> logits(FakeDecoder::kVocabulary, 0.0F);
+        const auto number = static_cast<std::uint32_t>(heard / 4);
+        if (fed.size() == 1) {
+            logits[kGerman] = 1;
+            logits[kSilence] = number == 7 ? 0 : 9;
+            return logits;
+        }
+        const auto said = std::ranges::count(fed, number);
+        logits[said < 3 ? number : kEnd] = number == 6 ? 9 : 1;
+        return logits;
+    };
+    // Of 30 tokens; the rules leave 23 to be written.
+    const double silence = std::exp(9.0) / (std::exp(9.0) + std::exp(1.0) + 28);
+    const double unsure = 1 - std::log(std::exp(1.0) + 22);
+    firmware::Part writer = parts().writer;
+    auto& how = *writer.transcription;
+    how.no_speech = kSilence;
+    how.no_speech_probability = 0.6F;
+    how.least_log_probability = -1;
+    Bench bench(speaking(speak));
+    Transcribe what = windows({5, 6, 7, 5});
+    what.writer = &writer;
+    const auto heard = [&] {
+        const auto request = bench.ask(1, what);
+        bench.run();
+        CHECK(last(bench, request).windows == 4);
+        CHECK(bench.backend.decoder(2).kv_use().used == 0);
+        return segments(bench, request);
+    };
+    const std::vector<Ids> spoken = {{6, 6, 6}, {7, 7, 7}};
+    const std::vector<Ids> all = {{5, 5, 5}, {6, 6, 6}, {7, 7, 7}, {5, 5, 5}};
+    SUBCASE("the others keep their times") {
+        const auto request = bench.ask(1, what);
+        bench.run();
+        CHECK(segments(bench, request) == spoken);
+        CHECK(std::get<TranscriptPart>(bench.of(request)[0]).start_ms == 30'000);
+        CHECK(std::get<TranscriptPart>(bench.of(request)[1]).end_ms == 90'000);
+        CHECK(last(bench, request).usage.prompt_tokens == 4 * 4);
+    }
+    SUBCASE("whoever hears the language hears it there, too") {
+        what.language = std::nullopt;
+        const auto request = bench.ask(1, what);
+        bench.run();
+        CHECK(segments(bench, request) == spoken);
+        CHECK(last(bench, request).language == "de");
+        CHECK(last(bench, request).usage.prompt_tokens == 4 * 4);
+    }
+    SUBCASE("by beams") {
+        what.beam = 2;
+        CHECK(heard() == spoken);
+    }
+    SUBCASE("thresholds on either side of what is computed plainly") {
+        how.no_speech_probability = static_cast<float>(silence - 1e-5);
+        how.least_log_probability = static_cast<float>(unsure + 1e-4);
+        CHECK(heard() == spoken);
+        how.no_speech_probability = static_cast<float>(silence + 1e-5);
+        CHECK(heard() == all);
+        how.no_speech_probability = 0.6F;
+        how.least_log_probability = static_cast<float>(unsure - 1e-4);
+        CHECK(heard() == all);
+    }
+    SUBCASE("a part without the token knows no silence") {
+        how.no_speech = 0;
+        CHECK(heard() == all);
+    }
+    SUBCASE("nor does a prompt, which has no first token") {
+        what.prompt = {1, 2};
+        CHECK(heard() == all);
+    }
+}
+
 TEST_CASE("transcribe: a beam finds what is likelier in all than token by token") {
     // 1 looks better than 2, but what follows it is uncertain.
     const auto speak = [](float, std::span<const std::uint32_t> fed) {

@@ -3,6 +3,7 @@
 // thing a case.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -59,7 +60,10 @@ struct Draft {
                                             .timestamp_ms = 20,
                                             .latest_first = 10,
                                             .suppressed = {9, 10},
-                                            .suppressed_first = {11}};
+                                            .suppressed_first = {11},
+                                            .no_speech = 12,
+                                            .no_speech_probability = 0.6F,
+                                            .least_log_probability = -1};
         package.parts.push_back(std::move(mouth));
     }
 
@@ -284,6 +288,17 @@ TEST_CASE("decoders: how they are asked") {
          "times of 20 ms from token 0 on are none"},
         {"times too far apart", [](Draft& d) { d.asked().timestamp_ms = 60'001; },
          "times of 60001 ms"},
+        {"silence", [](Draft& d) { d.asked().no_speech = 50; }, "token 50 is not below"},
+        {"silence that is certain", [](Draft& d) { d.asked().no_speech_probability = 1.5F; },
+         "silence is no token with a probability and a logarithm of one"},
+        {"silence of no probability", [](Draft& d) { d.asked().no_speech_probability = NAN; },
+         "silence is no token with"},
+        {"silence that is likely", [](Draft& d) { d.asked().least_log_probability = 0; },
+         "silence is no token with"},
+        {"silence without end", [](Draft& d) { d.asked().least_log_probability = -INFINITY; },
+         "silence is no token with"},
+        {"silence without a token", [](Draft& d) { d.asked().no_speech = 0; },
+         "silence is no token with"},
         {"the latest", [](Draft& d) { d.asked().latest_first = 42; },
          "the latest first time, 42, is none of the vocabulary's"},
     };
