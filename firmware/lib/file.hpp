@@ -42,7 +42,7 @@ class OsError : public Error {
 
 /// "<place>: cannot <verb>: <text of errno_value>".
 [[nodiscard]] inline OsError os_error(const std::string& place, const char* verb,
-                                    int errno_value = errno) {
+                                      int errno_value = errno) {
     return {place,
             "cannot " + std::string(verb) + ": " + std::generic_category().message(errno_value)};
 }
