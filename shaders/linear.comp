@@ -85,17 +85,23 @@ shared vec4 partial[gl_WorkGroupSize.x];
 #define LANE (gl_SubgroupInvocationID % BLOCK_VECS)
 #endif
 
-// Q4 by eight lanes: element v of a word is taken as it lies there, 16^v times
-// too large, and the x that it meets, which lane v loads, is made as much
-// smaller: a mask and no shift. The last would have the sign's bit and is shifted.
+// Q4 by eight lanes: element v of a half-word is taken as it lies there, 16^v times too
+// large, and the x that it meets, which lanes v and v + 4 load, is made as much smaller.
+// Put below the exponent of 2^23 it is a float already; what is too much, 2^23 and
+// 8 of its own unit, goes by one subtraction.
 #if M4_NEEDS_SUBGROUP8 && M4_DTYPE_Q4
 #define WEIGHT_VEC(unit, v) nibble_vec(unit, v)
-#define X_FACTOR (LANE == 7u ? 1.0 : uintBitsToFloat((127u - 4u * LANE) << 23))
+#define X_FACTOR uintBitsToFloat((127u - 4u * (LANE & 3u)) << 23)
+const uint TWO_TO_23 = 0x4b000000u;
 vec4 nibble_vec(uvec4 unit, uint v) {
-    return vec4(ivec4(v == 7u ? unit >> 28 : unit & (15u << (4u * v))));
+    const uint shift = 4u * (v & 3u);
+    const uvec4 half_words = v < 4u ? unit : unit >> 16;
+    return uintBitsToFloat((half_words & (15u << shift)) | TWO_TO_23) -
+           uintBitsToFloat(TWO_TO_23 + (8u << shift));
 }
 #else
 #define WEIGHT_VEC(unit, v) unit_vec(unit, v)
+#define X_FACTOR 1.0
 #endif
 
 /// Four columns of the norm's weight, from `c` on, as far as there are any.
@@ -103,6 +109,88 @@ vec4 norm_weight(uint c) {
     const uint last = (p.x_columns - 1u) / 4u;
     return mask_columns(uintBitsToFloat(LOAD_SECOND(min(c, last))), c * 4u, p.x_columns);
 }
+
+#if M4_NEEDS_SUBGROUP8
+/// Block b of K, whose weights are at `block`. They are asked for first, as they
+/// come from farthest. Then one row of the step after another: its four sums stay in
+/// registers, and the decoded weights are read where they lie on the stack.
+void multiply_block(uint block, uint r, uint b, uint x_row[M4_TILE], out vec4 products[M4_TILE],
+                    inout float squares[M4_TILE]) {
+    uvec4 w[4u * BLOCK_ROW_UNITS];
+    [[unroll]] for (uint i = 0u; i < 4u * BLOCK_ROW_UNITS; ++i) {
+        w[i] = LOAD_W(block + i / 4u * 16u + r + i % 4u);
+    }
+    vec4 share[M4_TILE];
+    [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
+        share[i] = LOAD_X(x_row[i] + b * BLOCK_VECS + LANE);
+    }
+    vec4 factor = vec4(X_FACTOR);
+    if (NORM) {
+        factor *= uintBitsToFloat(LOAD_SECOND(b * BLOCK_VECS + LANE));
+    }
+    [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
+        if (NORM) {
+            squares[i] += dot(share[i], share[i]);
+        }
+        share[i] *= factor;
+    }
+    // Zero, which no compiler knows: of a shuffle from lane 5 LLVM makes two, within
+    // and across halves, where one from any lane would do.
+    const uint first = p.x_columns >> 31;
+    [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
+        products[i] = vec4(0.0);
+        [[unroll]] for (uint c = 0u; c < BLOCK_VECS; ++c) {
+            const uint at = c / UNIT_VECS * 4u;
+            const uint v = c % UNIT_VECS;
+            const vec4 x = subgroupShuffle(share[i], first + c);
+            products[i] +=
+                vec4(dot(WEIGHT_VEC(w[at], v), x), dot(WEIGHT_VEC(w[at + 1u], v), x),
+                     dot(WEIGHT_VEC(w[at + 2u], v), x), dot(WEIGHT_VEC(w[at + 3u], v), x));
+        }
+    }
+}
+#else
+/// Block b of K, whose weights are at `block`.
+void multiply_block(uint block, uint r, uint b, uint x_row[M4_TILE], out vec4 products[M4_TILE],
+                    inout float squares[M4_TILE]) {
+    float x_sum[M4_TILE];  // Q4: 8 of each weight is still to be subtracted
+    [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
+        products[i] = vec4(0.0);
+        x_sum[i] = 0.0;
+    }
+    [[unroll]] for (uint u = 0u; u < BLOCK_ROW_UNITS; ++u) {
+        const uint at = block + u * 16u + r;
+        const uvec4 w0 = LOAD_W(at);
+        const uvec4 w1 = LOAD_W(at + 1u);
+        const uvec4 w2 = LOAD_W(at + 2u);
+        const uvec4 w3 = LOAD_W(at + 3u);
+        [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
+            const vec4 w_a = unit_vec(w0, v);
+            const vec4 w_b = unit_vec(w1, v);
+            const vec4 w_c = unit_vec(w2, v);
+            const vec4 w_d = unit_vec(w3, v);
+            const uint c = b * BLOCK_VECS + u * UNIT_VECS + v;
+            const vec4 weight = NORM ? uintBitsToFloat(LOAD_SECOND(c)) : vec4(1.0);
+            [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
+                vec4 x = LOAD_X(x_row[i] + c);
+                if (NORM) {
+                    squares[i] += dot(x, x);
+                    x *= weight;
+                }
+                products[i] += vec4(dot(w_a, x), dot(w_b, x), dot(w_c, x), dot(w_d, x));
+#if M4_DTYPE_Q4
+                x_sum[i] += dot(x, vec4(1.0));
+#endif
+            }
+        }
+    }
+#if M4_DTYPE_Q4
+    [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
+        products[i] -= 8.0 * x_sum[i];
+    }
+#endif
+}
+#endif
 
 /// What this lane has of K of quad rows r to r + 3 of the group at `group`;
 /// `squares` likewise of the sums of x's squares.
@@ -112,74 +200,17 @@ void multiply(uint group, uint r, uint part, uint x_row[M4_TILE], out vec4 sum[M
         sum[i] = vec4(0.0);
         squares[i] = 0.0;
     }
-    for (uint b = part; b < p.blocks; b += K_SPLIT) {
+    const uint blocks = p.blocks;
+    for (uint b = part; b < blocks; b += K_SPLIT) {
         const uint block = group + b * BLOCK_UNITS;
         vec4 products[M4_TILE];
-        float x_sum[M4_TILE];  // Q4: 8 of each weight is still to be subtracted
-        [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
-            products[i] = vec4(0.0);
-            x_sum[i] = 0.0;
-        }
-#if M4_NEEDS_SUBGROUP8
-        vec4 share[M4_TILE];
-        [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
-            share[i] = LOAD_X(x_row[i] + b * BLOCK_VECS + LANE);
-        }
-        if (NORM) {
-            const vec4 weight = uintBitsToFloat(LOAD_SECOND(b * BLOCK_VECS + LANE));
-            [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
-                squares[i] += dot(share[i], share[i]);
-                share[i] *= weight;
-            }
-        }
-#if M4_DTYPE_Q4
-        [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
-            x_sum[i] = over_lanes(dot(share[i], vec4(1.0)));
-            share[i] *= X_FACTOR;
-        }
-#endif
-#endif
-        [[unroll]] for (uint u = 0u; u < BLOCK_ROW_UNITS; ++u) {
-            const uint at = block + u * 16u + r;
-            const uvec4 w0 = LOAD_W(at);
-            const uvec4 w1 = LOAD_W(at + 1u);
-            const uvec4 w2 = LOAD_W(at + 2u);
-            const uvec4 w3 = LOAD_W(at + 3u);
-            [[unroll]] for (uint v = 0u; v < UNIT_VECS; ++v) {
-                const vec4 w_a = WEIGHT_VEC(w0, v);
-                const vec4 w_b = WEIGHT_VEC(w1, v);
-                const vec4 w_c = WEIGHT_VEC(w2, v);
-                const vec4 w_d = WEIGHT_VEC(w3, v);
-                const uint c = b * BLOCK_VECS + u * UNIT_VECS + v;
-#if !M4_NEEDS_SUBGROUP8
-                const vec4 weight = NORM ? uintBitsToFloat(LOAD_SECOND(c)) : vec4(1.0);
-#endif
-                [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
-#if M4_NEEDS_SUBGROUP8
-                    const vec4 x = subgroupShuffle(share[i], u * UNIT_VECS + v);
-#else
-                    vec4 x = LOAD_X(x_row[i] + c);
-                    if (NORM) {
-                        squares[i] += dot(x, x);
-                        x *= weight;
-                    }
-#endif
-                    products[i] += vec4(dot(w_a, x), dot(w_b, x), dot(w_c, x), dot(w_d, x));
-#if M4_DTYPE_Q4 && !M4_NEEDS_SUBGROUP8
-                    x_sum[i] += dot(x, vec4(1.0));
-#endif
-                }
-            }
-        }
+        multiply_block(block, r, b, x_row, products, squares);
 #if M4_QUANTIZED
         const vec4 scales = block_scales(block, r);
 #else
         const vec4 scales = vec4(1.0);
 #endif
         [[unroll]] for (uint i = 0u; i < M4_TILE; ++i) {
-#if M4_DTYPE_Q4
-            products[i] -= 8.0 * x_sum[i];
-#endif
             sum[i] += scales * products[i];
         }
     }
