@@ -121,6 +121,10 @@ RecipeBlob encode_recipe(Buffer& buffer, const Recipe& recipe) {
 }
 
 Recipe decode_recipe(const fb::Part& part, const std::string& place) {
+    // FlatBuffers' verifier lets a union be of a kind and without a table.
+    if (part.recipe_type() != fb::Recipe::NONE && part.recipe() == nullptr) {
+        throw Error(place, "is of a kind and has no table");
+    }
     switch (part.recipe_type()) {
         case fb::Recipe::NONE:
             return {};

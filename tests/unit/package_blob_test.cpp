@@ -128,3 +128,17 @@ TEST_CASE("a blob that names one table many times does not grow without bound") 
     const auto bytes = std::as_bytes(std::span(buffer.GetBufferPointer(), buffer.GetSize()));
     CHECK(blob_refusal(bytes) == "program blob: not a well-formed package");
 }
+
+TEST_CASE("a recipe of a kind without a table is refused") {
+    using m4::fb::Recipe;
+    for (const Recipe kind :
+         {Recipe::ImageRecipe, Recipe::AudioRecipe, Recipe::MotionRecipe, Recipe::TextRecipe}) {
+        Buffer buffer;
+        const auto name = buffer.CreateString("eye");
+        const auto digest = buffer.CreateVector(std::vector<std::uint8_t>(32));
+        const auto bytes =
+            finish(buffer, m4::fb::CreatePart(buffer, name, m4::fb::PartKind::encoder, 0, digest, 0,
+                                              0, 0, 0, 0, kind, 0));
+        CHECK(blob_refusal(bytes) == "part eye: recipe: is of a kind and has no table");
+    }
+}
