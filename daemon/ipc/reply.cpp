@@ -40,6 +40,8 @@ std::string_view kind_name(firmware::PartKind kind) {
             return "decoder";
         case firmware::PartKind::projector:
             return "projector";
+        case firmware::PartKind::head:
+            return "head";
         case firmware::PartKind::encoder:
             break;
     }

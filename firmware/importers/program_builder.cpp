@@ -41,8 +41,12 @@ Ref ProgramBuilder::input(Role role, Symbol symbol, std::uint32_t factor) {
 }
 
 Ref ProgramBuilder::features(std::uint32_t rows, std::uint32_t columns) {
+    return item_rows(Role::features, rows, columns);
+}
+
+Ref ProgramBuilder::item_rows(Role role, std::uint32_t rows, std::uint32_t columns) {
     const auto value = define({M4_DTYPE_F32, {{rows, Symbol::items}, {columns, Symbol::none}}});
-    program_.inputs.push_back({Role::features, value.index});
+    program_.inputs.push_back({role, value.index});
     return value;
 }
 

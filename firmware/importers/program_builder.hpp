@@ -25,6 +25,8 @@ class ProgramBuilder {
     Ref input(Role role, Symbol symbol, std::uint32_t factor = 1);
     /// An encoder's input: `rows` rows an item.
     Ref features(std::uint32_t rows, std::uint32_t columns);
+    /// A head's input: what an encoder gives at `role`.
+    Ref item_rows(Role role, std::uint32_t rows, std::uint32_t columns);
     /// Rows of an encoder, as a decoder prepares them.
     Ref memory_features(std::uint32_t columns);
     /// Rows of `value`, which gather_rows made of token_ids, may be put in place of it.

@@ -166,9 +166,13 @@ void check_properties(const Part& part, std::span<const Tensor> tensors, const s
     if (part.kind != PartKind::decoder && (part.memory_rows != 0 || part.transcription)) {
         throw Error(place, "has memory or a transcription and is no decoder");
     }
+    const bool labelled = !part.labels.empty() && part.kind != PartKind::head;
     if (part.kind != PartKind::encoder &&
-        !(std::holds_alternative<std::monostate>(part.recipe) && part.labels.empty())) {
+        (labelled || !std::holds_alternative<std::monostate>(part.recipe))) {
         throw Error(place, "has a recipe or labels and is no encoder");
+    }
+    if (part.kind == PartKind::head && !part.space.empty()) {
+        throw Error(place, "a head has a space");
     }
     if (part.kind == PartKind::backbone && !part.space.empty()) {
         throw Error(place, "a backbone has a space");

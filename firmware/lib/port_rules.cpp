@@ -75,6 +75,18 @@ std::string step_input_fault(const Part& part, const Program& program, const Por
     }
 }
 
+/// What an encoder gives is what a head takes.
+std::string head_input_fault(const Program& program, const Port& port) {
+    switch (port.role) {
+        case Role::embedding:
+            return items_fault(program, port, true);
+        case Role::hidden:
+            return items_fault(program, port, false);
+        default:
+            return unknown_role(port);
+    }
+}
+
 /// Features, or tokens of as many rows an item as the part's context has.
 std::string encoder_inputs_fault(const Part& part, const Program& program) {
     if (part.kind == PartKind::projector && has(program.inputs, Role::token_ids)) {
@@ -97,6 +109,9 @@ std::string input_fault(const Part& part, const Program& program, const Port& po
     if (runs_in_steps(part)) {
         return step_input_fault(part, program, port);
     }
+    if (part.kind == PartKind::head) {
+        return head_input_fault(program, port);
+    }
     switch (port.role) {
         case Role::features:
             return items_fault(program, port, false);
@@ -118,6 +133,9 @@ std::string output_fault(const Part& part, const Program& program, const Port& p
                          program, port,
                          {M4_DTYPE_F32, {{1, Symbol::outputs}, {part.vocabulary, Symbol::none}}});
     }
+    if (part.kind == PartKind::head && port.role != Role::scores) {
+        return unknown_role(port);
+    }
     switch (port.role) {
         case Role::hidden:
             return items_fault(program, port, false);
@@ -130,6 +148,10 @@ std::string output_fault(const Part& part, const Program& program, const Port& p
 }
 
 std::string inputs_fault(const Part& part, const Program& program) {
+    if (part.kind == PartKind::head) {
+        return program.inputs.size() == 1 ? ""
+                                          : "takes neither an embedding nor hidden states, or both";
+    }
     if (!runs_in_steps(part)) {
         return encoder_inputs_fault(part, program);
     }

@@ -143,7 +143,14 @@ struct Program {
     std::vector<Fusion> fusions;
 };
 
-enum class PartKind : std::uint8_t { backbone = 1, encoder = 2, projector = 3, decoder = 4 };
+/// A `head` is of an adapter (firmware/adapters), and in no image.
+enum class PartKind : std::uint8_t {
+    backbone = 1,
+    encoder = 2,
+    projector = 3,
+    decoder = 4,
+    head = 5,
+};
 
 /// A language that a decoder of speech writes, and the token that asks for it.
 struct Language {

@@ -26,6 +26,8 @@ std::string_view main_program(PartKind kind) {
             return "project";
         case PartKind::decoder:
             return "forward";
+        case PartKind::head:
+            return "score";
         case PartKind::encoder:
             break;
     }
@@ -52,7 +54,7 @@ void require_count(std::size_t count, std::size_t limit, const std::string& plac
 
 void check_part(const Part& part, const std::vector<Tensor>& tensors, const std::string& place) {
     require_name(part.name, place);
-    if (part.kind < PartKind::backbone || part.kind > PartKind::decoder) {
+    if (part.kind < PartKind::backbone || part.kind > PartKind::head) {
         throw Error(place, "unknown kind " + std::to_string(static_cast<unsigned>(part.kind)));
     }
     require_count(part.architecture.size(), kMaxNameBytes, place, "bytes of architecture");
@@ -91,6 +93,9 @@ void verify_package(const Package& package, const std::vector<Tensor>& tensors) 
             throw Error(place, "a second part of this name");
         }
         check_part(package.parts[i], tensors, place);
+        if (package.parts[i].kind == PartKind::head) {
+            throw Error(place, "a head is part of an adapter, and of no image");
+        }
     }
     check_company(package);
     for (const Tensor& tensor : tensors) {
@@ -105,6 +110,29 @@ Package verify_package(std::span<const std::byte> blob, const std::vector<Tensor
     Package package = decode_package(blob);
     verify_package(package, tensors);
     return package;
+}
+
+void verify_head(const Part& head, const std::vector<Tensor>& tensors) {
+    const std::string place = part_place(head.name, 0);
+    if (head.kind != PartKind::head) {
+        throw Error(place, "is not of kind head");
+    }
+    check_part(head, tensors, place);
+    for (const Tensor& tensor : tensors) {
+        if (tensor.part != 0) {
+            throw Error("tensor '" + std::string(tensor.name) + "'", "is not of the head");
+        }
+    }
+}
+
+Part verify_head(std::span<const std::byte> blob, const std::vector<Tensor>& tensors) {
+    Package package = decode_package(blob);
+    if (package.parts.size() != 1) {
+        throw Error("program blob",
+                    std::to_string(package.parts.size()) + " parts instead of the head");
+    }
+    verify_head(package.parts.front(), tensors);
+    return std::move(package.parts.front());
 }
 
 }  // namespace m4::firmware

@@ -24,6 +24,11 @@ Package verify_package(std::span<const std::byte> blob, const std::vector<Tensor
 /// The same checks over structs a packer has built.
 void verify_package(const Package& package, const std::vector<Tensor>& tensors);
 
+/// Likewise of an adapter's head: one part of that kind, over tensors of its own. No
+/// image has one, and verify_package() refuses it.
+Part verify_head(std::span<const std::byte> blob, const std::vector<Tensor>& tensors);
+void verify_head(const Part& head, const std::vector<Tensor>& tensors);
+
 /// The blob of a package; verify_package(encode_package(p), t) == p.
 std::vector<std::byte> encode_package(const Package& package);
 

@@ -35,6 +35,8 @@ const char* kind_name(firmware::PartKind kind) {
             return "projector";
         case firmware::PartKind::decoder:
             return "decoder";
+        case firmware::PartKind::head:
+            return "head";
         case firmware::PartKind::encoder:
             break;
     }

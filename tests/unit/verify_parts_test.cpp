@@ -254,6 +254,13 @@ TEST_CASE("parts: labels, spaces, and parts that do not fit each other are refus
          "part look: a projector of 2 rows an item; an embedding is one"},
         {"a projector that encodes", [](Draft& d) { d.look().programs[0].name = "encode"; },
          "part look: no program 'project'"},
+        {"a head",
+         [](Draft& d) {
+             ProgramBuilder program("score");
+             program.output(Role::scores, program.item_rows(Role::embedding, 1, 8));
+             d.add(PartKind::head, "mouth", program.finish());
+         },
+         "part mouth: a head is part of an adapter, and of no image"},
         {"a kind there is not", [](Draft& d) { d.eye().kind = static_cast<PartKind>(9); },
          "unknown kind 9"},
     };
