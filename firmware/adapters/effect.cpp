@@ -90,6 +90,12 @@ double delta_norm(const LowRankPair& pair) {
     return norm <= bound ? 0 : std::abs(double{pair.scale}) * norm;
 }
 
+/// Every delta of `count` pairs is zero.
+std::string nothing_changes(std::size_t count, const std::string& first) {
+    return "changes nothing: scale * b * a is zero in all " + std::to_string(count) +
+           " pairs that match, first in '" + first + "'";
+}
+
 }  // namespace
 
 std::vector<double> delta_norms(const Adapter& adapter) {
@@ -106,20 +112,27 @@ std::string effect_fault(const Adapter& adapter, const AdapterMatch& match,
     if (adapter.head && match.fault.empty()) {
         return {};
     }
+    std::string first;
     for (std::size_t i = 0; i < match.pairs.size() && i < norms.size(); ++i) {
-        if (match.pairs[i].tensor && norms[i] > 0) {
+        if (!match.pairs[i].tensor) {
+            continue;
+        }
+        if (norms[i] > 0) {
             return {};
         }
+        if (first.empty()) {
+            first = adapter.pairs[i].tensor;
+        }
     }
-    if (match.matched == 0) {
-        return "changes nothing: " + match.summary;
-    }
-    const auto pair = static_cast<std::size_t>(
-        std::find_if(match.pairs.begin(), match.pairs.end(),
-                     [](const PairMatch& one) { return one.tensor.has_value(); }) -
-        match.pairs.begin());
-    return "changes nothing: scale * b * a is zero in all " + std::to_string(match.matched) +
-           " pairs that match, first in '" + adapter.pairs[pair].tensor + "'";
+    return match.matched == 0 ? "changes nothing: " + match.summary
+                              : nothing_changes(match.matched, first);
+}
+
+std::string effect_fault(const Adapter& adapter, std::span<const double> norms) {
+    const bool acts = std::any_of(norms.begin(), norms.end(), [](double norm) { return norm > 0; });
+    return acts || adapter.head || adapter.pairs.empty()
+               ? std::string{}
+               : nothing_changes(norms.size(), adapter.pairs.front().tensor);
 }
 
 }  // namespace m4::firmware

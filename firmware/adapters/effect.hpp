@@ -20,4 +20,7 @@ namespace m4::firmware {
 [[nodiscard]] std::string effect_fault(const Adapter& adapter, const AdapterMatch& match,
                                        std::span<const double> norms);
 
+/// The same before there is a base: all pairs count.
+[[nodiscard]] std::string effect_fault(const Adapter& adapter, std::span<const double> norms);
+
 }  // namespace m4::firmware

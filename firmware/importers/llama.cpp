@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "llama.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -340,6 +341,28 @@ void LlamaImport::run() {
 }
 
 }  // namespace
+
+std::optional<std::string> llama_projection_name(std::string_view gguf) {
+    constexpr std::string_view kBlock = "blk.";
+    if (gguf == kOutput.gguf) {
+        return kOutput.hf;
+    }
+    const auto dot = gguf.find('.', kBlock.size());
+    const auto number = gguf.substr(std::min(kBlock.size(), gguf.size()), dot - kBlock.size());
+    const bool layer = gguf.starts_with(kBlock) && dot != std::string_view::npos &&
+                       !number.empty() && number.size() < 9 &&
+                       number.find_first_not_of("0123456789") == std::string_view::npos;
+    if (!layer) {
+        return std::nullopt;
+    }
+    const auto index = static_cast<std::uint32_t>(std::stoul(std::string(number)));
+    for (const TensorRule* rule : {&kQ, &kK, &kV, &kO, &kGate, &kUp, &kDown}) {
+        if (layer_name(rule->gguf, index) == gguf) {
+            return layer_name(rule->hf, index);
+        }
+    }
+    return std::nullopt;
+}
 
 void import_llama(const LlamaSource& source, const ImportOptions& options, ImageBuilder& builder) {
     LlamaImport(source, options, builder).run();

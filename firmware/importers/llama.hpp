@@ -6,6 +6,9 @@
 #include <cstddef>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "llama_config.hpp"
@@ -17,6 +20,10 @@ class GgufFile;
 class ImageBuilder;
 class JsonObject;
 struct ImportOptions;
+
+/// The canonical name of a matrix that is the weight of a linear layer and of nothing
+/// else, of its name in a GGUF file; nothing where it is none.
+[[nodiscard]] std::optional<std::string> llama_projection_name(std::string_view gguf);
 
 /// What every kind of source of a LLaMA comes down to.
 struct LlamaSource {

@@ -210,6 +210,14 @@ const Package& ImageBuilder::package() const {
     return impl_->package;
 }
 
+std::vector<Tensor> ImageBuilder::tensors() const {
+    std::vector<Tensor> out = impl_->content.tensors;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+        out[i].name = impl_->entries[i].spec.name;
+    }
+    return out;
+}
+
 void ImageBuilder::write(const std::filesystem::path& folder, bool replace,
                          const Progress& progress) {
     if (impl_->entries.empty()) {

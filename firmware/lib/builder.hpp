@@ -16,6 +16,8 @@
 
 namespace m4::firmware {
 
+struct Tensor;
+
 /// Reads rows [first, first + count) of a matrix (a vector is one row) as F32,
 /// row-major, `columns` apart. Called several times, in order; may throw.
 using RowReader =
@@ -64,6 +66,9 @@ class ImageBuilder {
     [[nodiscard]] std::uint32_t next_part() const;
     /// What was added so far.
     [[nodiscard]] const Package& package() const;
+    /// As the manifest will have them; names are views into this object, until more
+    /// is added.
+    [[nodiscard]] std::vector<Tensor> tensors() const;
 
     using Progress = std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)>;
     /// Verifies the programs, then writes `folder` (created; must not hold an
