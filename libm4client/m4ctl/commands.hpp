@@ -26,6 +26,7 @@ void add_bench(CLI::App& app, const Global& global, Action& action);
 /// embed, classify, similar, parts
 void add_senses(CLI::App& app, const Global& global, Action& action);
 void add_transcribe(CLI::App& app, const Global& global, Action& action);
+void add_adapter(CLI::App& app, const Global& global, Action& action);
 
 /// The text itself, or all of stdin for "-" and for no text where stdin is no
 /// terminal; a usage failure otherwise. `what` names it: "a prompt".

@@ -9,15 +9,19 @@ _m4ctl() {
 	COMPREPLY=()
 
 	case $prev in
-	--socket | --image | --audio | --imu | --query-image | --query-audio | --query-imu)
+	--socket | --image | --audio | --imu | --out | --base | --query-image | --query-audio | --query-imu)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
 	--store | --sysfs)
+		if [[ " ${COMP_WORDS[*]} " == *' adapter import '* ]]; then
+			mapfile -t COMPREPLY < <(compgen -W 'f16 f32' -- "$cur")
+			return
+		fi
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return
 		;;
-	--timeout | --name | --raise | --max-tokens | --seed | --temperature | --top-k | --top-p | --stop | --ids | --top | --context | --tokens | --prefill | --text | --query-text | --label | --part)
+	--timeout | --name | --raise | --max-tokens | --seed | --temperature | --top-k | --top-p | --stop | --ids | --top | --context | --tokens | --prefill | --text | --query-text | --label | --part | --task | --prompt-template)
 		return
 		;;
 	esac
@@ -28,6 +32,7 @@ _m4ctl() {
 		case $word in
 		--socket | --timeout | --name | --store | --sysfs | --context | --tokens | --prefill) ((i++)) ;;
 		--image | --audio | --imu | --text | --label | --part | --query-*) ((i++)) ;;
+		--out | --base | --task | --prompt-template) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -41,7 +46,7 @@ _m4ctl() {
 
 	local words
 	case $command in
-	'') words="status ps parts run score embed classify similar transcribe tokenize detokenize firmware doctor bench $global --version" ;;
+	'') words="status ps parts run score embed classify similar transcribe tokenize detokenize firmware adapter doctor bench $global --version" ;;
 	run) words="--greedy --max-tokens --seed --temperature --top-k --top-p --stop --ignore-eos --stats $media $global" ;;
 	score) words="--ids --top $global" ;;
 	embed) words="$media --text --part --hidden $global" ;;
@@ -54,6 +59,15 @@ _m4ctl() {
 	doctor) words="--warm $global" ;;
 	bench) words="--context --tokens --prefill $global" ;;
 	tokenize) words="--no-special $global" ;;
+	adapter)
+		[ -z "$action" ] || mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		case $action in
+		'') words="import inspect $global" ;;
+		import) words="--out --base --part --name --task --prompt-template --store --force $global" ;;
+		inspect) words="--base $global" ;;
+		*) words=$global ;;
+		esac
+		;;
 	firmware)
 		local place='--name --store --sysfs'
 		case $action in

@@ -59,6 +59,7 @@ int run(int argc, char** argv) {
     add_bench(app, global, action);
     add_senses(app, global, action);
     add_transcribe(app, global, action);
+    add_adapter(app, global, action);
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& success) {
