@@ -273,8 +273,11 @@ class AdapterReader {
         tensor.rank =
             static_cast<std::uint32_t>(bounded(in.shape(), M4_IMAGE_RANK_MAX, place, "dimensions"));
         tensor.shape.fill(1);
-        if (in.shape() != nullptr) {
-            std::copy(in.shape()->begin(), in.shape()->end(), tensor.shape.begin());
+        // FlatBuffers' verifier sees to the alignment of a vector's length, which is
+        // that of 4 bytes, and not of what it holds.
+        if (tensor.rank != 0) {
+            std::memcpy(tensor.shape.data(), in.shape()->Data(),
+                        tensor.rank * sizeof(tensor.shape[0]));
         }
         tensor.size_bytes = checked_head_bytes(tensor, place);
         if (in.bytes() != tensor.size_bytes) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// make_seeds manifest|media|importer|decoder|request FOLDER: what fuzzing begins with.
+// make_seeds manifest|media|importer|decoder|request|adapter FOLDER: what fuzzing begins with.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
+#include "adapter_target.hpp"
 #include "decoder_target.hpp"
 #include "importer_target.hpp"
 #include "manifest_seeds.hpp"
@@ -27,6 +28,9 @@ std::vector<std::vector<std::uint8_t>> seeds_of(const std::string& what) {
     if (what == "request") {
         return m4::fuzz::request_seeds();
     }
+    if (what == "adapter") {
+        return m4::fuzz::adapter_seeds();
+    }
     std::vector<std::vector<std::uint8_t>> seeds;
     if (what == "media") {
         for (const auto& seed : m4::fuzz::media_seeds()) {
@@ -41,8 +45,8 @@ std::vector<std::vector<std::uint8_t>> seeds_of(const std::string& what) {
 int main(int argc, char** argv) {
     const auto seeds = seeds_of(argc == 3 ? argv[1] : "");
     if (seeds.empty()) {
-        (void)std::fprintf(stderr,
-                           "usage: make_seeds manifest|media|importer|decoder|request FOLDER\n");
+        (void)std::fprintf(
+            stderr, "usage: make_seeds manifest|media|importer|decoder|request|adapter FOLDER\n");
         return 2;
     }
     const std::filesystem::path folder(argv[2]);

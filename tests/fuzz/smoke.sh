@@ -46,6 +46,7 @@ fuzz() {
 }
 fuzz manifest 32768 "$runs"
 fuzz media 4096 $((runs / 4))
+fuzz adapter 8192 $((runs / 2))
 fuzz importer 65536 $((runs / 5)) # each is a file on disk
 fuzz decoder 8192 $((runs / 4))
 fuzz request 4096 "$runs"

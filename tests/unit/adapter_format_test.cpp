@@ -11,6 +11,7 @@
 #include "adapters/file_layout.hpp"
 #include "image_samples.hpp"
 #include "lib/sha256.hpp"
+#include "lib/verify.hpp"
 #include "temp_folder.hpp"
 
 namespace m4::firmware {
@@ -80,6 +81,21 @@ void put(AdapterSample& sample, std::span<const std::byte>& bytes, std::size_t i
     bytes = sample.keep(std::move(copy));
 }
 
+/// Metadata as they are, and zeros behind them.
+std::vector<std::byte> file_of(const flatbuffers::FlatBufferBuilder& buffer,
+                               std::uint64_t data_bytes) {
+    AdapterHeader header;
+    header.metadata_offset = sizeof(header);
+    header.metadata_bytes = buffer.GetSize();
+    header.data_offset = align_data(sizeof(header) + buffer.GetSize());
+    header.data_bytes = data_bytes;
+    header.file_bytes = header.data_offset + header.data_bytes;
+    std::vector<std::byte> file(header.file_bytes);
+    std::memcpy(file.data(), &header, sizeof(header));
+    std::memcpy(file.data() + sizeof(header), buffer.GetBufferPointer(), buffer.GetSize());
+    return file;
+}
+
 /// A file of one pair of rank 1 over a 16 x 8 matrix, as an attacker may write it.
 struct RawPair {
     std::uint32_t rank = 1;
@@ -112,16 +128,35 @@ std::vector<std::byte> raw_file(const RawPair& raw) {
     adapter.add_pairs(pairs);
     adapter.add_base(digest);
     fb::FinishAdapterBuffer(buffer, adapter.Finish());
-    AdapterHeader header;
-    header.metadata_offset = sizeof(header);
-    header.metadata_bytes = buffer.GetSize();
-    header.data_offset = align_data(sizeof(header) + buffer.GetSize());
-    header.data_bytes = raw.data_bytes;
-    header.file_bytes = header.data_offset + header.data_bytes;
-    std::vector<std::byte> file(header.file_bytes);
-    std::memcpy(file.data(), &header, sizeof(header));
-    std::memcpy(file.data() + sizeof(header), buffer.GetBufferPointer(), buffer.GetSize());
-    return file;
+    return file_of(buffer, raw.data_bytes);
+}
+
+/// A file with a head whose bias has its shape `pad` bytes past where FlatBuffers puts it.
+std::vector<std::byte> raw_head(std::size_t pad) {
+    AdapterSample sample;
+    const AdapterHead& head = sample.add_head(4, {"a", "b"});
+    const auto blob = encode_package(Package{{head.part}});
+    flatbuffers::FlatBufferBuilder buffer;
+    const auto name = buffer.CreateString("raw");
+    const auto weight = buffer.CreateString("weight");
+    const auto bias = buffer.CreateString("bias");
+    const auto program =
+        buffer.CreateVector(reinterpret_cast<const std::uint8_t*>(blob.data()), blob.size());
+    const auto sides = buffer.CreateVector(std::vector<std::uint64_t>{2, 4});
+    buffer.Pad(pad);
+    const std::uint64_t side = 2;
+    buffer.StartVector(sizeof(side), 1);
+    buffer.PushBytes(reinterpret_cast<const std::uint8_t*>(&side), sizeof(side));
+    const flatbuffers::Offset<flatbuffers::Vector<std::uint64_t>> shape(buffer.EndVector(1));
+    const std::vector tensors = {
+        fb::CreateHeadTensor(buffer, weight, M4_DTYPE_F32, M4_LAYOUT_ROWS16, sides, 0, 256),
+        fb::CreateHeadTensor(buffer, bias, M4_DTYPE_F32, M4_LAYOUT_PLAIN, shape, 256, 8)};
+    const auto packed = fb::CreateHead(buffer, program, buffer.CreateVector(tensors));
+    fb::AdapterBuilder adapter(buffer);
+    adapter.add_name(name);
+    adapter.add_head(packed);
+    fb::FinishAdapterBuffer(buffer, adapter.Finish());
+    return file_of(buffer, 264);
 }
 
 std::string raw_refusal(const RawPair& raw) {
@@ -286,6 +321,14 @@ TEST_CASE("adapter: metadata that lies about its data is refused by the pair's n
     auto file = raw_file({});
     file[file.size() - 128 + 40] = std::byte{1};  // between a and b
     CHECK(contains(refusal([&] { (void)read_adapter(file); }), "bytes before it are not zero"));
+}
+
+TEST_CASE("adapter: a shape may lie where its numbers are not aligned") {
+    for (const std::size_t pad : {0U, 4U}) {
+        const auto file = raw_head(pad);
+        const Adapter adapter = read_adapter(file);
+        CHECK(adapter.head->tensors[1].shape[0] == 2);
+    }
 }
 
 TEST_CASE("adapter: ranks, values and texts out of bounds are refused by name") {

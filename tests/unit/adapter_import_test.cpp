@@ -1,21 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Adapters of other programs: what they come to, and what is refused by its name.
 #include <doctest/doctest.h>
-#include <importers/adapter_import.hpp>
-#include <importers/import.hpp>
-#include <lib/builder.hpp>
-#include <lib/half.hpp>
 
 #include <cmath>
 #include <cstring>
-#include <nlohmann/json.hpp>
-#include <random>
 
-#include "checkpoint_writer.hpp"
-#include "image_samples.hpp"
+#include "adapter_import_samples.hpp"
 #include "skip.hpp"
-#include "small_encoders.hpp"
-#include "temp_folder.hpp"
 
 namespace m4::firmware {
 
@@ -23,115 +14,16 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using test::Bases;
+using test::bases;
 using test::contains;
 using test::GgufWriter;
+using test::PeftFolder;
 using test::refusal;
 using test::SafeTensor;
 using test::store_values;
 using test::Stored;
 using test::TempFolder;
-
-std::vector<float> numbers(std::uint64_t count, std::uint32_t seed) {
-    std::mt19937 engine(seed);
-    std::uniform_real_distribution<float> uniform(-1, 1);
-    std::vector<float> out(count);
-    for (float& value : out) {
-        value = from_half(to_half(uniform(engine)));
-    }
-    return out;
-}
-
-/// A PEFT folder for random_llama's default shape; a case changes config or tensors.
-struct PeftFolder {
-    TempFolder temp;
-    json config = {{"peft_type", "LORA"},
-                   {"task_type", "CAUSAL_LM"},
-                   {"r", 4},
-                   {"lora_alpha", 8},
-                   {"bias", "none"},
-                   {"target_modules", {"q_proj", "v_proj"}},
-                   {"lora_dropout", 0.1},
-                   {"base_model_name_or_path", "some/llama"},
-                   {"use_dora", false},
-                   {"loftq_config", json::object()},
-                   {"rank_pattern", json::object()}};
-    std::map<std::string, SafeTensor> tensors;
-
-    PeftFolder() {
-        for (const int layer : {0, 1}) {
-            add(attention(layer, "q_proj"), 32, 32, 4);
-            add(attention(layer, "v_proj"), 16, 32, 4);
-        }
-    }
-    static std::string attention(int layer, const std::string& name) {
-        return "model.layers." + std::to_string(layer) + ".self_attn." + name;
-    }
-    void add(const std::string& module, std::uint64_t rows, std::uint64_t columns,
-             std::uint64_t rank, Stored type = Stored::f32) {
-        put(module + ".lora_A.weight", {rank, columns}, type);
-        put(module + ".lora_B.weight", {rows, rank}, type);
-    }
-    void put(const std::string& name, const std::vector<std::uint64_t>& shape,
-             Stored type = Stored::f32) {
-        std::uint64_t count = 1;
-        for (const auto extent : shape) {
-            count *= extent;
-        }
-        const char* names = type == Stored::f16 ? "F16" : type == Stored::bf16 ? "BF16" : "F32";
-        tensors["base_model.model." + name] = {
-            names, shape,
-            store_values(numbers(count, static_cast<std::uint32_t>(tensors.size() + 1)), type)};
-    }
-    [[nodiscard]] fs::path path() const { return temp / "my adapter"; }
-    void write() const {
-        fs::create_directory(path());
-        test::write_file(path() / "adapter_config.json", config.dump());
-        test::write_file(path() / "adapter_model.safetensors", test::safetensors_bytes(tensors));
-    }
-    [[nodiscard]] AdapterImport import(const fs::path& base = {},
-                                       std::optional<m4_dtype> stored = {}) const {
-        write();
-        AdapterImportOptions options;
-        options.from = path();
-        options.base = base;
-        options.stored = stored;
-        return import_adapter(options);
-    }
-    [[nodiscard]] std::string refused(const fs::path& base = {}) const {
-        return refusal([&] { (void)import(base); });
-    }
-};
-
-/// random_llama's default shape as a Hugging Face folder, a GGUF file and their images.
-struct Bases {
-    TempFolder temp;
-    test::LlamaCheckpoint model = test::random_llama({}, 3);
-    fs::path hf = temp / "hf";
-    fs::path gguf = temp / "base.gguf";
-
-    Bases() {
-        test::write_hf_folder(model, hf, Stored::f32);
-        test::write_file(gguf, test::llama_gguf(model, Stored::f16).bytes());
-    }
-    [[nodiscard]] fs::path image(const fs::path& from, m4_dtype stored) const {
-        const fs::path to = temp / (from.filename().string() + std::to_string(stored));
-        pack(from, to, stored);
-        return to;
-    }
-    static void pack(const fs::path& from, const fs::path& to, m4_dtype stored) {
-        ImageBuilder builder("base", "1", 0, M4_IMAGE_CHUNK_BYTES);
-        ImportOptions options;
-        options.from = from;
-        options.stored = stored;
-        import_model(options, builder);
-        builder.write(to, true);
-    }
-};
-
-const Bases& bases() {
-    static const Bases made;
-    return made;
-}
 
 /// scale * b * a, rows as a half-split file has them.
 std::vector<double> delta(const LowRankPair& pair, std::uint32_t head_dim) {
@@ -507,91 +399,6 @@ TEST_CASE("adapter import: a GGUF adapter gives the same deltas as PEFT's") {
     test::write_file(temp / "plain.gguf", gguf_of(peft, 0, head_dim).bytes());
     options.from = temp / "plain.gguf";
     CHECK(import_adapter(options).draft.adapter.pairs[0].scale == 1.0F);
-}
-
-TEST_CASE("adapter import: an encoder's classifier, and a head by itself") {
-    const TempFolder temp;
-    test::write_file(temp / "vit.safetensors", test::safetensors_bytes(test::small_vit()));
-    Bases::pack(temp / "vit.safetensors", temp / "vit", M4_DTYPE_F32);
-
-    PeftFolder peft;
-    peft.tensors.clear();
-    peft.config["target_modules"] = {"query"};
-    peft.config["modules_to_save"] = {"classifier"};
-    peft.add("vit.encoder.layer.0.attention.attention.query", 8, 8, 4);
-    peft.put("classifier.weight", {3, 8});
-    peft.put("classifier.bias", {3});
-    const AdapterImport tuned = peft.import(temp / "vit");
-    REQUIRE(tuned.draft.adapter.head.has_value());
-    CHECK(tuned.match->matched == 1);
-    CHECK(tuned.part == "image");
-    CHECK(tuned.draft.adapter.head->part.programs[0].inputs[0].role == Role::embedding);
-    CHECK(read_adapter(encode_adapter(tuned.draft.adapter)).head->tensors.size() == 2);
-    peft.put("classifier.extra", {3});
-    CHECK(contains(peft.refused(temp / "vit"), "is no linear layer"));
-
-    // (x - mean) / scale, folded: w / 2, and b - w * mean / 2.
-    const auto f32 = [](const std::vector<float>& values) {
-        return store_values(values, Stored::f32);
-    };
-    std::map<std::string, SafeTensor> head;
-    head["weight"] = {"F32", {2, 8}, f32(std::vector<float>(16, 3))};
-    head["bias"] = {"F32", {2}, f32({1, 2})};
-    head["mean"] = {"F32", {8}, f32(std::vector<float>(8, 0.5F))};
-    head["scale"] = {"F32", {8}, f32(std::vector<float>(8, 2))};
-    const auto write = [&](const json& metadata) {
-        std::string bytes = test::safetensors_bytes(head);
-        std::uint64_t size = 0;
-        std::memcpy(&size, bytes.data(), sizeof(size));
-        auto header = json::parse(bytes.substr(8, size));
-        header["__metadata__"] = metadata;
-        const std::string text = header.dump();
-        test::write_file(temp / "head.safetensors",
-                         test::Bytes().text(text).data + bytes.substr(8 + size));
-    };
-    const json good = {{"kind", "head"}, {"input", "embedding"}, {"labels", "[\"no\", \"yes\"]"}};
-    const auto import = [&](const json& metadata, const fs::path& base) {
-        write(metadata);
-        AdapterImportOptions options;
-        options.from = temp / "head.safetensors";
-        options.base = base;
-        return import_adapter(options);
-    };
-    const auto refused = [&](const json& metadata, const fs::path& base) {
-        return refusal([&] { (void)import(metadata, base); });
-    };
-    const AdapterImport made = import(good, {});
-    const AdapterHead& layer = *made.draft.adapter.head;
-    CHECK(layer.part.labels == std::vector<std::string>{"no", "yes"});
-    float value = 0;
-    std::memcpy(&value, layer.bytes[0].data(), sizeof(value));
-    CHECK(value == 1.5F);
-    std::memcpy(&value, layer.bytes[1].data() + 4, sizeof(value));
-    CHECK(value == 2 - 8 * 1.5F * 0.5F);
-    const AdapterImport bound = import(good, temp / "vit");
-    CHECK(bound.part == "image");
-    CHECK(is_set(bound.draft.adapter.probed));
-
-    json other = good;
-    other["input"] = "cls";
-    CHECK(contains(refused(other, {}), "give --base"));
-    other["input"] = "x";
-    CHECK(contains(refused(other, {}), "supported: embedding, mean of hidden, cls"));
-    other = good;
-    other["labels"] = "[1]";
-    CHECK(contains(refused(other, {}), "is no JSON list of 2 strings"));
-    other = good;
-    other["kind"] = "projector";
-    CHECK(contains(refused(other, {}), "is not 'head'"));
-    head["mean"].shape = {4};
-    head["mean"].data.resize(16);
-    CHECK(contains(refused(good, {}), "'mean': has shape [4] instead of [8]"));
-    head.erase("mean");
-    head["scale"].data = f32({1, 1, 1, 0, 1, 1, 1, 1});
-    CHECK(contains(refused(good, {}), "an element that is 0"));
-    head.erase("scale");
-    head["extra"] = head["bias"];
-    CHECK(contains(refused(good, {}), "is no part of a head"));
 }
 
 TEST_CASE("adapter import: six real layouts match the images of their base, whatever it came in") {
