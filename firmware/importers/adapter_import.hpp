@@ -13,11 +13,12 @@ namespace m4::firmware {
 
 struct AdapterImportOptions {
     std::filesystem::path from;  ///< PEFT's folder, a GGUF file, or a head's .safetensors
-    std::filesystem::path base;  ///< an image's folder or a checkpoint; empty: it stays unbound
-    std::string part;            ///< of the base; empty: the one that fits
-    std::string name;            ///< empty: as the source is called
-    std::string task;            ///< empty: as the source says
-    std::string prompt_template;
+    std::filesystem::path base =
+        {};                 ///< an image's folder or a checkpoint; empty: it stays unbound
+    std::string part = {};  ///< of the base; empty: the one that fits
+    std::string name = {};  ///< empty: as the source is called
+    std::string task = {};  ///< empty: as the source says
+    std::string prompt_template = {};
     std::optional<m4_dtype> stored = {};  ///< F32 or F16; none: as the source has them
 };
 

@@ -17,6 +17,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kMaxPatternBytes = 1024;
+constexpr std::uint64_t kMaxRepetitions = 1024;
 constexpr std::size_t kMaxEntries = 4096;
 
 /// Understood below, or without meaning for what is computed.
@@ -28,11 +29,34 @@ constexpr std::array<std::string_view, 24> kKnown = {
     "alpha_pattern",     "modules_to_save",     "fan_in_fan_out",    "bias",
     "init_lora_weights", "megatron_core",       "qalora_group_size", "eva_config"};
 
+/// What the counts in braces come to, one within the other or not: a matcher has as
+/// many states.
+std::uint64_t repetitions(std::string_view pattern) {
+    std::uint64_t product = 1;
+    std::uint64_t number = 0;
+    bool braces = false;
+    for (const char ch : pattern) {
+        if (ch == '{' || (braces && (ch == ',' || ch == '}'))) {
+            product =
+                std::min<std::uint64_t>(product * std::max<std::uint64_t>(number, 1), 1U << 20U);
+            number = 0;
+            braces = ch != '}';
+        } else if (braces && ch >= '0' && ch <= '9') {
+            number =
+                std::min<std::uint64_t>(number * 10 + static_cast<unsigned>(ch - '0'), 1U << 20U);
+        } else {
+            braces = false;
+            number = 0;
+        }
+    }
+    return product;
+}
+
 /// Python's patterns as ECMAScript's, which has what such files use. The polynomial
 /// matcher cannot be made to run for ages, and has no back references.
 std::regex compile(const std::string& pattern, const std::string& place) {
-    if (pattern.size() > kMaxPatternBytes) {
-        throw Error(place, "is a pattern of " + std::to_string(pattern.size()) + " bytes");
+    if (pattern.size() > kMaxPatternBytes || repetitions(pattern) > kMaxRepetitions) {
+        throw Error(place, "is a pattern of over 1024 bytes or repetitions");
     }
     try {
         return std::regex(pattern, std::regex::ECMAScript | std::regex_constants::__polynomial);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -61,7 +62,44 @@ std::string gguf() {
     return test::llama_gguf(test::random_llama(shape, 1), test::Stored::f16).bytes();
 }
 
+std::string factor(float value) {
+    return test::store_values(std::vector<float>(8, value), test::Stored::f32);
+}
+
+/// As safetensors_bytes() writes it, with metadata before the tensors.
+std::string head() {
+    const std::string bytes = test::safetensors_bytes(
+        {{"weight", {"F32", {2, 4}, factor(1)}}, {"mean", {"F32", {4}, factor(1).substr(16)}}});
+    std::uint64_t size = 0;
+    std::memcpy(&size, bytes.data(), sizeof(size));
+    auto header = nlohmann::json::parse(bytes.substr(sizeof(size), size));
+    header["__metadata__"] = {
+        {"kind", "head"}, {"input", "embedding"}, {"labels", R"(["a", "b"])"}};
+    return test::Bytes().text(header.dump()).data + bytes.substr(sizeof(size) + size);
+}
+
+std::string lora_gguf() {
+    test::GgufWriter writer;
+    writer.string("general.architecture", "llama").string("general.type", "adapter");
+    writer.string("adapter.type", "lora").f32("adapter.lora.alpha", 4);
+    writer.tensor("blk.0.attn_q.weight.lora_a", {2, 4}, 0, factor(1));
+    writer.tensor("blk.0.attn_q.weight.lora_b", {4, 2}, 0, factor(2));
+    return writer.bytes();
+}
+
 }  // namespace
+
+std::string peft_config() {
+    return R"({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"],
+ "layers_to_transform": [0], "layers_pattern": "layers", "alpha_pattern": {"q_.roj": 3},
+ "rank_pattern": {"^x": 1}, "exclude_modules": "y+", "use_rslora": true, "bias": "none"})";
+}
+
+std::string peft_weights() {
+    const std::string module = "base_model.model.model.layers.0.self_attn.q_proj.lora_";
+    return test::safetensors_bytes({{module + "A.weight", {"F32", {2, 4}, factor(1)}},
+                                    {module + "B.weight", {"F32", {4, 2}, factor(2)}}});
+}
 
 std::vector<std::vector<std::uint8_t>> importer_seeds() {
     const std::vector<std::pair<std::uint8_t, std::string>> files = {
@@ -86,6 +124,10 @@ std::vector<std::vector<std::uint8_t>> importer_seeds() {
         {10, R"({"model": {"type": "BPE", "vocab": {"A": 0, "\u0120b": 1, "\u010a": 2}},
  "added_tokens": [{"id": 31, "content": "<|en|>"}, {"id": 4, "content": "more"}]})"},
         {11, test::whisper_config(whisper_dims())},
+        {12, peft_config()},
+        {13, peft_weights()},
+        {14, lora_gguf()},
+        {15, head()},
     };
     std::vector<std::vector<std::uint8_t>> seeds;
     for (const auto& [kind, file] : files) {

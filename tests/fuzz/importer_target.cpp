@@ -7,6 +7,7 @@
 #include <exception>
 
 #include "checkpoint_writer.hpp"
+#include "importers/adapter_import.hpp"
 #include "importers/clip_tokenizer.hpp"
 #include "importers/import.hpp"
 #include "lib/builder.hpp"
@@ -24,8 +25,9 @@ constexpr std::uint64_t kVocabulary = 520;
 struct Kind {
     const char* file;
     const char* from;  ///< what is imported; null: the file is a tokeniser
+    bool adapter = false;
 };
-constexpr std::array<Kind, 12> kKinds = {{
+constexpr std::array<Kind, 16> kKinds = {{
     {"model.safetensors", "model.safetensors"},
     {"model.gguf", "model.gguf"},
     {"model.tflite", "model.tflite"},
@@ -38,13 +40,17 @@ constexpr std::array<Kind, 12> kKinds = {{
     {"whisper/vocab.json", "whisper/model.safetensors"},
     {"whisper/tokenizer.json", "whisper/model.safetensors"},
     {"whisper/model.config.json", "whisper/model.safetensors"},
+    {"lora/adapter_config.json", "lora", true},
+    {"tuned/adapter_model.safetensors", "tuned", true},
+    {"lora.gguf", "lora.gguf", true},
+    {"head.safetensors", "head.safetensors", true},
 }};
 
 /// The folder of this process, with the weights that configurations are beside.
 const test::TempFolder& workplace() {
     static const test::TempFolder folder;
     static const bool made = [] {
-        for (const char* name : {"vit", "clip", "whisper"}) {
+        for (const char* name : {"vit", "clip", "whisper", "lora", "tuned"}) {
             std::filesystem::create_directory(folder / name);
         }
         test::write_file(folder / "vit" / "model.safetensors",
@@ -55,6 +61,8 @@ const test::TempFolder& workplace() {
         test::write_file(
             folder / "whisper" / "model.safetensors",
             test::safetensors_bytes(test::random_whisper(whisper_dims(), 1).checkpoint()));
+        test::write_file(folder / "lora" / "adapter_model.safetensors", peft_weights());
+        test::write_file(folder / "tuned" / "adapter_config.json", peft_config());
         return true;
     }();
     (void)made;
@@ -66,6 +74,14 @@ void require(bool holds, const char* promise) {
         (void)std::fprintf(stderr, "promise broken: %s\n", promise);
         std::abort();
     }
+}
+
+void check_adapter_import(const std::filesystem::path& from) {
+    const auto imported = firmware::import_adapter({.from = from});
+    const auto file = firmware::encode_adapter(imported.draft.adapter);
+    const auto adapter = firmware::read_adapter(file);
+    require(adapter.pairs.size() == imported.norms.size(), "each pair has an effect");
+    require(!firmware::is_bound(adapter), "without a base nothing is bound");
 }
 
 void check_tokenizer(const std::filesystem::path& file) {
@@ -95,6 +111,8 @@ bool check_importer(std::span<const std::uint8_t> bytes) {
     try {
         if (kind.from == nullptr) {
             check_tokenizer(file);
+        } else if (kind.adapter) {
+            check_adapter_import(folder / kind.from);
         } else {
             firmware::ImageBuilder builder("fuzz", "1", 0);
             firmware::import_model({.from = folder / kind.from}, builder);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "plain_whisper.hpp"
@@ -32,5 +33,9 @@ bool check_importer(std::span<const std::uint8_t> bytes);
 
 /// A small file of each kind, which is accepted.
 [[nodiscard]] std::vector<std::vector<std::uint8_t>> importer_seeds();
+
+/// A PEFT folder's two files, which belong to each other.
+[[nodiscard]] std::string peft_config();
+[[nodiscard]] std::string peft_weights();
 
 }  // namespace m4::fuzz

@@ -180,6 +180,10 @@ TEST_CASE("adapter import: scales, patterns and which modules are meant") {
     CHECK(contains(peft.refused(), "target_modules does not name it"));
     peft.config["target_modules"] = "(";
     CHECK(contains(peft.refused(), "key 'target_modules': '(' is no pattern"));
+    peft.config["target_modules"] = "((a{0,40}){0,40}){0,25}b";
+    CHECK(contains(peft.refused(), "1024 bytes or repetitions"));
+    peft.config["target_modules"] = ".*\\.\\d{1,2}\\..*";
+    CHECK(peft.refused() == "accepted");
     peft.config["target_modules"] = "(a+)+(b*)*\\.(x|x)*$";
     CHECK(contains(peft.refused(), "target_modules does not name it"));
     peft.config["target_modules"] = {"q_proj", "v_proj"};
