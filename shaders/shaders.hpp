@@ -16,6 +16,7 @@ using firmware::OpCode;
 inline constexpr OpCode kArgmax{0xffff};
 inline constexpr OpCode kAttentionMerge{0xfffe};
 inline constexpr OpCode kTopLogits{0xfffd};
+inline constexpr OpCode kLowRank{0xfffc};
 
 /// What a kernel reads besides values. (The underscores: generated code says
 /// `<dtype of the table>_`, and f32 alone would be taken for a literal.)

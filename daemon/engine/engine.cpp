@@ -62,7 +62,9 @@ ValueLayout lay_out(const firmware::Program& program, const ops::StepWords& word
     const bool texels = !options.force_storage && units <= limits.texel_elements;
     const std::uint64_t most =
         texels ? std::min<std::uint64_t>(stored, limits.texel_elements) : stored;
-    add_scratch(layout, program, slices, max_rows, most < kSlackUnits ? 0 : most - kSlackUnits);
+    const std::uint64_t room = most < kSlackUnits ? 0 : most - kSlackUnits;
+    add_scratch(layout, program, slices, max_rows, room);
+    add_low_rank(layout, max_rows, room);
     return layout;
 }
 
@@ -111,6 +113,8 @@ Engine::Impl::Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const
              words, options.force_storage),
       logits(device, std::uint64_t{max_rows} * part.vocabulary * sizeof(float),
              hpp::BufferUsageFlagBits::eTransferDst, vk::MemoryKind::readback),
+      linears(linears_of(program)),
+      adapters(device, options.adapter_pool_bytes),
       fuse(options.fuse),
       addresses(options.addresses),
       chain(options.chain),

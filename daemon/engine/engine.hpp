@@ -31,6 +31,8 @@ struct Options {
     std::string device;
     KvType kv_type = KvType::f16;
     std::uint64_t kv_pool_bytes = 256ULL << 20;
+    /// Of the device's memory, for adapters in use; taken when the first is.
+    std::uint64_t adapter_pool_bytes = 64ULL << 20;
     /// Positions of a page of the pool: a power of two, at least 8.
     std::uint32_t kv_page_positions = 64;
     /// Rows computed at once; larger prompts run in chunks of it.
@@ -92,6 +94,41 @@ struct KvUse {
 
     [[nodiscard]] std::uint32_t free() const { return pages - used; }
     [[nodiscard]] std::uint64_t used_bytes() const { return used * page_bytes; }
+};
+
+/// What an adapter adds to a matrix of the image: y += scale b (a x).
+struct LowRankPair {
+    std::uint32_t tensor = 0;  ///< of the image; the weight of a `linear` of the program
+    std::uint32_t rank = 0;    ///< 1 to 256
+    float scale = 0;
+    m4_dtype dtype = M4_DTYPE_F32;  ///< of both, F32 or F16
+    /// Of b's rows, where the image's matrix is rotated; else of no matter.
+    m4_row_order order = M4_ROW_ORDER_NONE;
+    std::span<const std::byte> a;  ///< [rank, K], row-major
+    std::span<const std::byte> b;  ///< [N, rank]
+};
+
+/// Low-rank pairs in the form that kernels read, in the host's memory; in the device's
+/// while they are used. Must not outlive its Engine; engine thread only.
+class Adapter {
+   public:
+    Adapter() = default;
+    virtual ~Adapter() = default;
+    Adapter(const Adapter&) = delete;
+    Adapter& operator=(const Adapter&) = delete;
+    [[nodiscard]] virtual std::uint64_t bytes() const = 0;
+    /// Whether the device has it now.
+    [[nodiscard]] virtual bool resident() const = 0;
+};
+
+/// The device's memory for adapters.
+struct AdapterUse {
+    std::uint64_t pool_bytes = 0;  ///< 0: none was used yet
+    std::uint64_t used_bytes = 0;
+    std::uint32_t resident = 0;
+    std::uint64_t loads = 0;  ///< into the device's memory, since the start
+    std::uint64_t evictions = 0;
+    double load_us = 0;  ///< all loads together
 };
 
 /// A kernel of a profiled step, all its places in the program together.
@@ -160,6 +197,7 @@ struct Chunk {
     std::span<const std::uint32_t> tokens;  ///< appended at sequence->length()
     Logits logits = Logits::last;
     std::span<const EmbeddedRow> embedded = {};  ///< in order of `at`, each once
+    Adapter* adapter = nullptr;                  ///< of this engine; null: the bare base
 };
 
 class Runtime;
@@ -189,6 +227,16 @@ class Engine {
     /// at most context_length(). Takes no page yet.
     [[nodiscard]] std::unique_ptr<Sequence> create_sequence(std::uint32_t capacity);
     [[nodiscard]] KvUse kv_use() const;
+
+    /// Throws std::invalid_argument where a pair does not fit the program or its bytes
+    /// are not those of its shape. Takes no memory of the device yet.
+    [[nodiscard]] std::unique_ptr<Adapter> create_adapter(std::span<const LowRankPair> pairs);
+    /// Into the device's memory ahead of its first step, where there is room beside
+    /// what recent steps used. Throws DeviceError.
+    void prefetch(Adapter& adapter);
+    /// What a step may use together at most; 0: this engine takes no adapters.
+    [[nodiscard]] std::uint64_t adapter_pool_bytes() const;
+    [[nodiscard]] AdapterUse adapter_use() const;
 
     /// Kernels are compiled when a step first wants them, and the first steps make
     /// do with few. This runs a step of the next shape that brings further ones,

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "adapter_pool.hpp"
 #include "engine.hpp"
 #include "kv_pool.hpp"
 #include "kv_sequence.hpp"
@@ -47,6 +48,11 @@ inline std::invalid_argument broken(const std::string& text) {
     return std::invalid_argument(text);
 }
 
+/// The weights of a program's linears, in order (adapter.cpp).
+std::vector<std::uint32_t> linears_of(const firmware::Program& program);
+/// What StepShape::rank a step of these chunks has.
+std::uint32_t rank_class(std::span<const Chunk> chunks);
+
 struct Engine::Impl {
     /// Steps of so many rows meet each tile of linear and both splits of attention.
     static constexpr std::array kWarmRows = {1U, 4U, 8U};
@@ -69,7 +75,9 @@ struct Engine::Impl {
     const std::uint32_t logits_value;
     const ValueLayout values;
     ops::StepMemory memory;
-    vk::Buffer logits;  // what the host reads
+    vk::Buffer logits;                         // what the host reads
+    const std::vector<std::uint32_t> linears;  // the program's, by their weight
+    mutable AdapterPool adapters;              // adapters refer to it
     const bool fuse;
     const bool addresses;
     const std::uint32_t chain;   // 0: as tuned
@@ -113,6 +121,11 @@ struct Engine::Impl {
     Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const Options& options,
          const firmware::Part& part_);
 
+    std::unique_ptr<PackedAdapter> pack(std::span<const LowRankPair> pairs) const;
+    /// The chunks' adapters into the device's memory.
+    void load_adapters(std::span<const Chunk> chunks);
+    void use_new_adapter_pool();
+    void check_adapters(std::span<const Chunk> chunks) const;
     ops::StepShape check(std::span<const Chunk> chunks, std::uint32_t passes) const;
     void check_chunk(const Chunk& chunk, std::uint32_t passes) const;
     void write_step(std::span<const Chunk> chunks) const;

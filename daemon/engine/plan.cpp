@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "ops/fused.hpp"
+#include "ops/low_rank.hpp"
 #include "placement.hpp"
 
 namespace m4::engine {
@@ -175,8 +176,9 @@ struct OpPlaces {
     std::vector<std::vector<ops::Input>> inputs;
     std::vector<ops::Places> places;
 
-    OpPlaces(std::span<const firmware::Op> ops, const ValueLayout& values, const KvShape& kv,
-             const std::map<std::uint32_t, ops::TensorPlace>& tensors) {
+    /// `linear`: of the program's linears, how many come before these operators.
+    OpPlaces(std::span<const firmware::Op> ops, std::uint32_t linear, const ValueLayout& values,
+             const KvShape& kv, const std::map<std::uint32_t, ops::TensorPlace>& tensors) {
         for (const firmware::Op& op : ops) {
             std::vector<ops::Input>& list = inputs.emplace_back();
             for (const Operand& operand : op.inputs) {
@@ -194,7 +196,9 @@ struct OpPlaces {
         for (std::size_t i = 0; i < ops.size(); ++i) {
             places.push_back(
                 {ops[i], inputs[i],
-                 ops[i].outputs.empty() ? ops::ValuePlace{} : values.places[ops[i].outputs[0]]});
+                 ops[i].outputs.empty() ? ops::ValuePlace{} : values.places[ops[i].outputs[0]],
+                 linear});
+            linear += ops[i].code == firmware::OpCode::linear ? 1 : 0;
         }
     }
 };
@@ -384,6 +388,16 @@ void add_scratch(ValueLayout& layout, const firmware::Program& program, std::uin
     }
 }
 
+void add_low_rank(ValueLayout& layout, std::uint32_t max_rows, std::uint64_t most_units) {
+    const std::uint64_t units = ops::low_rank_units(max_rows);
+    const std::uint64_t first =
+        (layout.size_bytes + kValueAlignment - 1) / kValueAlignment * kValueAlignment;
+    if (first / ops::kUnitBytes + units <= most_units) {
+        layout.low_rank_unit = static_cast<std::uint32_t>(first / ops::kUnitBytes);
+        layout.size_bytes = first + units * ops::kUnitBytes;
+    }
+}
+
 Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware::Program& program,
            std::span<const firmware::Tensor> tensors, weights::Store& weights,
            const ValueLayout& values, const KvShape& kv)
@@ -404,6 +418,7 @@ Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware
         places.emplace(index, place);
     }
 
+    std::uint32_t linears = 0;  // before the operators at hand
     /// The group as one kernel, where it suits the device.
     const auto fuse = [&](const firmware::Fusion& fusion) -> ops::Fused {
         if (!context.tuning.fuse) {
@@ -415,7 +430,7 @@ Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware
         if (!buffer) {
             return {};
         }
-        const OpPlaces of_ops(group, values, kv, places);
+        const OpPlaces of_ops(group, linears, values, kv, places);
         ops::SpanPlace span{place_of(tensors[matrices[0]]), {}};
         span.all.binding = create_binding(*buffer, set_layout, descriptors_);
         for (const std::uint32_t matrix : matrices) {
@@ -436,7 +451,7 @@ Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware
             made = fuse(*fusion++);
         }
         if (made.work == nullptr) {
-            const OpPlaces one(std::span(program.ops).subspan(i, 1), values, kv, places);
+            const OpPlaces one(std::span(program.ops).subspan(i, 1), linears, values, kv, places);
             made = {ops::factory(program.ops[i].code)(context, one.places[0]), 1};
             name.name = operator_name(program.ops[i].code);
         }
@@ -448,6 +463,7 @@ Plan::Plan(const vk::Device& device, const ops::Context& context, const firmware
                   tracker.needs_barrier(touches_of(done, program, values, max_rows_))};
         for (const firmware::Op& op : done) {
             step.defines.insert(step.defines.end(), op.outputs.begin(), op.outputs.end());
+            linears += op.code == firmware::OpCode::linear ? 1 : 0;
         }
         append(std::move(step));
         i += made.op_count;

@@ -37,6 +37,7 @@ struct ValueLayout {
     std::uint64_t size_bytes = 0;
     std::uint32_t scratch_unit = 0;  ///< behind them, as ops::Context has it
     std::uint32_t scratch_units = 0;
+    std::uint32_t low_rank_unit = 0;  ///< likewise; 0: none
 };
 [[nodiscard]] ValueLayout lay_out_values(const firmware::Program& program,
                                          const ops::StepWords& words, std::uint32_t max_rows);
@@ -44,6 +45,9 @@ struct ValueLayout {
 /// within `most_units`.
 void add_scratch(ValueLayout& layout, const firmware::Program& program, std::uint32_t slices,
                  std::uint32_t max_rows, std::uint64_t most_units);
+
+/// Likewise the space of adapters' low-rank products.
+void add_low_rank(ValueLayout& layout, std::uint32_t max_rows, std::uint64_t most_units);
 
 /// A kernel of a step, for people.
 struct KernelName {

@@ -79,8 +79,10 @@ ops::StepShape Engine::Impl::check(std::span<const Chunk> chunks, std::uint32_t 
         throw broken("a step needs " + std::to_string(pages) + " pages of the KV pool, which has " +
                      std::to_string(pool.free()) + " free");
     }
+    check_adapters(chunks);
     shape.tokens = static_cast<std::uint32_t>(tokens);
     shape.chain = passes;
+    shape.rank = rank_class(chunks);
     return shape;
 }
 
@@ -148,6 +150,10 @@ void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
             step[words.token_ids + row] = chunk.tokens[i];
             step[words.positions + row] = position++;
             step[words.kv_tables + row] = table;
+            step[words.adapters + row] =
+                chunk.adapter == nullptr
+                    ? 0
+                    : static_cast<const PackedAdapter*>(chunk.adapter)->place();
             const bool last = i + 1 == chunk.tokens.size();
             if (chunk.logits == Logits::all || (chunk.logits == Logits::last && last)) {
                 step[words.output_rows + output++] = row;
@@ -164,7 +170,11 @@ void Engine::Impl::write_step(std::span<const Chunk> chunks) const {
     }
     const auto behind =
         std::copy(top_rows.begin(), top_rows.end(), step.begin() + words.output_rows + output);
-    std::copy(greedy_rows.begin(), greedy_rows.end(), behind);
+    const auto end = std::copy(greedy_rows.begin(), greedy_rows.end(), behind);
+    const auto outputs = static_cast<std::uint32_t>(end - step.begin()) - words.output_rows;
+    for (std::uint32_t i = 0; i < outputs; ++i) {
+        step[words.output_adapters + i] = step[words.adapters + step[words.output_rows + i]];
+    }
 }
 
 void Engine::Impl::record(const hpp::raii::CommandBuffer& commands, const ops::StepShape& shape,
@@ -296,6 +306,7 @@ void Engine::Impl::compute(std::span<const Chunk> chunks, const ops::StepShape& 
         if (++steps == kColdSteps) {
             end_cold();
         }
+        load_adapters(chunks);
         const std::vector<PageCopy> copies = take_pages(chunks, shape.chain);
         write_step(chunks);
         std::vector<hpp::CommandBuffer> buffers;

@@ -41,6 +41,7 @@ bool take_normed_linears(const GroupPlaces& group, LinearJob& job) {
     job.norm = &norm.inputs[1].tensor;
     job.eps = bits(norm.op.real(AttrId::eps));
     job.weight = group.weights.all;
+    job.first_linear = group.ops[1].linear;
     for (std::size_t i = 0; i < group.weights.units.size(); ++i) {
         const Places& linear = group.ops[1 + i];
         if (linear.inputs[1].tensor.dtype != job.weight.dtype) {
@@ -103,6 +104,7 @@ Fused residual(const Context& context, const GroupPlaces& group) {
     LinearJob job;
     job.x = linear.inputs[0].value;
     job.weight = group.weights.all;
+    job.first_linear = linear.linear;
     job.parts = {{group.weights.units[0], add.output}};
     if (linear.inputs[2].kind == firmware::OperandKind::tensor) {
         job.bias = &linear.inputs[2].tensor;

@@ -21,6 +21,7 @@ struct LinearJob {
     };
 
     ValuePlace x;
+    std::uint32_t first_linear = 0;  ///< of the program's linears, the first part
     /// The only part may be a slice of y's columns: `quads` units from
     /// `first_quad` on (0: all of them).
     std::uint32_t first_quad = 0;

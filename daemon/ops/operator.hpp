@@ -29,6 +29,7 @@ struct StepShape {
     std::uint32_t chain = 1;   ///< passes, each on the tokens that the one before chose
     std::uint32_t items = 0;   ///< inputs of an encoder
     std::uint32_t top = 0;     ///< of the outputs, before the greedy ones: candidates are wanted
+    std::uint32_t rank = 0;    ///< that no adapter of a row exceeds; 0: no row has one
 
     [[nodiscard]] std::uint32_t rows(const firmware::Dim& dim) const {
         switch (dim.symbol) {
@@ -100,7 +101,8 @@ struct Input {
 struct Places {
     const firmware::Op& op;
     std::span<const Input> inputs;
-    ValuePlace output;  ///< where the operator has one
+    ValuePlace output;         ///< where the operator has one
+    std::uint32_t linear = 0;  ///< of a linear: which of the program's it is
 };
 
 /// What all operators of a plan share; outlives them.
@@ -117,6 +119,8 @@ struct Context {
     /// Of the arena, for what operators keep between their own dispatches.
     std::uint32_t scratch_unit = 0;
     std::uint32_t scratch_units = 0;
+    /// Of the arena, for what rows' adapters make of x (low_rank.hpp); 0: rows have none.
+    std::uint32_t low_rank_unit = 0;
     /// Make do with the kernels that a driver compiles soonest. The plan's
     /// owner may change it between recordings.
     bool cold = false;

@@ -83,7 +83,31 @@ StepMemory::StepMemory(const vk::Device& device, const vk::Pipelines& pipelines,
             create_view(device, values_, hpp::Format::eR32G32B32A32Sfloat, 0, value_bytes);
         bindings.push_back({0, Type::eUniformTexelBuffer, *values_view_});
     }
+    no_adapters_ =
+        vk::Buffer(device, kUnitBytes, Usage::eUniformTexelBuffer | Usage::eStorageBuffer,
+                   vk::MemoryKind::upload);
+    adapters_view_ = create_view(device, no_adapters_, hpp::Format::eR32G32B32A32Uint, 0,
+                                 no_adapters_.size_bytes());
+    bindings.push_back({7, Type::eUniformTexelBuffer, *adapters_view_});
+    bindings.push_back(
+        {8, Type::eStorageBuffer, {}, no_adapters_.handle(), 0, no_adapters_.size_bytes()});
     set_ = descriptors_.create(pipelines.step_layout(), bindings);
+}
+
+void StepMemory::set_adapters(const vk::Device& device, const vk::Buffer& pool) {
+    const std::uint64_t texels =
+        std::min(pool.size_bytes() / kUnitBytes, device.limits().texel_elements) * kUnitBytes;
+    adapters_view_ = create_view(device, pool, hpp::Format::eR32G32B32A32Uint, 0, texels);
+    using Type = hpp::DescriptorType;
+    const std::vector<vk::Binding> bindings = {
+        {7, Type::eUniformTexelBuffer, *adapters_view_},
+        {8,
+         Type::eStorageBuffer,
+         {},
+         pool.handle(),
+         0,
+         std::min(pool.size_bytes(), device.limits().storage_range)}};
+    descriptors_.update(set_, bindings);
 }
 
 }  // namespace m4::ops

@@ -29,8 +29,10 @@ struct StepWords {
 
     std::uint32_t token_ids = 0;
     std::uint32_t positions = 0;
-    std::uint32_t output_rows = 0;  ///< of output i, not of row i
-    std::uint32_t kv_tables = 0;    ///< first word of the page table of the row's sequence
+    std::uint32_t output_rows = 0;      ///< of output i, not of row i
+    std::uint32_t kv_tables = 0;        ///< first word of the page table of the row's sequence
+    std::uint32_t adapters = 0;         ///< first unit of the row's adapter in their pool; 0: none
+    std::uint32_t output_adapters = 0;  ///< likewise, of output i
     std::uint32_t next_ids =
         0;  ///< of greedy output i of pass j: j * max_rows + i; written by kernels
     std::uint32_t page_tables = 0;  ///< the tables, of `table_pages` words each
@@ -50,11 +52,13 @@ struct StepWords {
                 .positions = max_rows,
                 .output_rows = 2 * max_rows,
                 .kv_tables = 3 * max_rows,
-                .next_ids = 4 * max_rows,
-                .page_tables = (4 + kMostPasses) * max_rows,
+                .adapters = 4 * max_rows,
+                .output_adapters = 5 * max_rows,
+                .next_ids = 6 * max_rows,
+                .page_tables = (6 + kMostPasses) * max_rows,
                 .table_pages = table_pages,
-                .candidates = (4 + kMostPasses + table_pages) * max_rows,
-                .count = (4 + kMostPasses + table_pages + kCandidateWords) * max_rows,
+                .candidates = (6 + kMostPasses + table_pages) * max_rows,
+                .count = (6 + kMostPasses + table_pages + kCandidateWords) * max_rows,
                 .max_rows = max_rows};
     }
     /// Of a decoder: memory_positions before the candidates.
@@ -93,6 +97,9 @@ class StepMemory {
     [[nodiscard]] static std::uint64_t largest_kv_bytes(const vk::Device& device);
 
     [[nodiscard]] hpp::DescriptorSet set() const { return set_; }
+    /// From now on kernels read adapters there; until then there are none. Whatever was
+    /// recorded with the set is void. The buffer outlives this, or its last step.
+    void set_adapters(const vk::Device& device, const vk::Buffer& pool);
     [[nodiscard]] const vk::Buffer& values() const { return values_; }
     [[nodiscard]] const vk::Buffer& kv() const { return kv_; }
     /// The step buffer, mapped. Write only while no step runs.
@@ -105,9 +112,11 @@ class StepMemory {
     vk::Buffer values_;
     vk::Buffer step_;
     vk::Buffer kv_;
+    vk::Buffer no_adapters_;  // a binding must name something
     hpp::raii::BufferView values_view_ = nullptr;
     hpp::raii::BufferView kv_view_ = nullptr;
     hpp::raii::BufferView step_view_ = nullptr;
+    hpp::raii::BufferView adapters_view_ = nullptr;
     vk::Descriptors descriptors_;
     hpp::DescriptorSet set_;
     std::span<std::uint32_t> words_;

@@ -7,14 +7,14 @@
 namespace m4::vk {
 
 Descriptors::Descriptors(const Device& device, std::uint32_t set_count) : device_(device) {
-    // The step's set, the largest, has 3 + 1 + 3 of these.
+    // The step's set, the largest, has 4 + 1 + 4 of these.
     const std::array sizes = {
         hpp::DescriptorPoolSize{.type = hpp::DescriptorType::eUniformTexelBuffer,
-                                .descriptorCount = 3 * set_count},
+                                .descriptorCount = 4 * set_count},
         hpp::DescriptorPoolSize{.type = hpp::DescriptorType::eStorageTexelBuffer,
                                 .descriptorCount = set_count},
         hpp::DescriptorPoolSize{.type = hpp::DescriptorType::eStorageBuffer,
-                                .descriptorCount = 3 * set_count}};
+                                .descriptorCount = 4 * set_count}};
     pool_ = hpp::raii::DescriptorPool(
         device.handle(),
         hpp::DescriptorPoolCreateInfo{.maxSets = set_count,
@@ -29,6 +29,11 @@ hpp::DescriptorSet Descriptors::create(hpp::DescriptorSetLayout layout,
     // Freed with the pool, all at once; so not wrapped one by one.
     const hpp::DescriptorSet set =
         (*device_.handle()).allocateDescriptorSets(allocate, *device_.handle().getDispatcher())[0];
+    update(set, bindings);
+    return set;
+}
+
+void Descriptors::update(hpp::DescriptorSet set, std::span<const Binding> bindings) const {
     std::vector<hpp::DescriptorBufferInfo> buffers(bindings.size());
     std::vector<hpp::WriteDescriptorSet> writes;
     for (std::size_t i = 0; i < bindings.size(); ++i) {
@@ -44,7 +49,6 @@ hpp::DescriptorSet Descriptors::create(hpp::DescriptorSetLayout layout,
                           .pTexelBufferView = &binding.view});
     }
     device_.handle().updateDescriptorSets(writes, {});
-    return set;
 }
 
 }  // namespace m4::vk

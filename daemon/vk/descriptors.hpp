@@ -28,6 +28,9 @@ class Descriptors {
     [[nodiscard]] hpp::DescriptorSet create(hpp::DescriptorSetLayout layout,
                                             std::span<const Binding> bindings);
 
+    /// Other bindings for a set of create(), which no submitted commands use any more.
+    void update(hpp::DescriptorSet set, std::span<const Binding> bindings) const;
+
    private:
     const Device& device_;
     hpp::raii::DescriptorPool pool_ = nullptr;

@@ -37,7 +37,8 @@ Pipelines::Pipelines(const Device& device, const std::filesystem::path& cache_fo
     constexpr std::array kStep = {Type::eUniformTexelBuffer, Type::eStorageBuffer,
                                   Type::eStorageBuffer,      Type::eUniformTexelBuffer,
                                   Type::eStorageTexelBuffer, Type::eStorageBuffer,
-                                  Type::eUniformTexelBuffer};
+                                  Type::eUniformTexelBuffer, Type::eUniformTexelBuffer,
+                                  Type::eStorageBuffer};
     constexpr std::array kTensor = {Type::eUniformTexelBuffer, Type::eStorageBuffer};
     step_layout_ = create_set_layout(device, kStep);
     tensor_layout_ = create_set_layout(device, kTensor);

@@ -28,6 +28,7 @@ struct Kernel {
 ///   set 0  0 values, uniform texel   1 values, storage   2 step words, storage
 ///          3 KV, uniform texel       4 KV, storage texel 5 KV, storage
 ///          6 step words, uniform texel
+///          7 adapters, uniform texel  8 adapters, storage
 ///   set 1  a tensor: 0 uniform texel, 1 storage
 ///   set 2  the operator's second tensor, likewise
 ///   set 3  its third
@@ -35,7 +36,7 @@ struct Kernel {
 class Pipelines {
    public:
     static constexpr std::uint32_t kPushBytes = 128;
-    static constexpr std::uint32_t kMaxSpecialization = 7;
+    static constexpr std::uint32_t kMaxSpecialization = 9;
 
     Pipelines(const Device& device, const std::filesystem::path& cache_folder);
 

@@ -7,13 +7,9 @@
 
 #include "checkpoint.hpp"
 #include "lib/builder.hpp"
+#include "lib/rotated_rows.hpp"
 
 namespace m4::firmware {
-
-/// Where row `row` of a projection in order `want` lies in one in order
-/// `have`; `head_dim` rows are a head. NONE and equal orders change nothing.
-[[nodiscard]] std::uint64_t source_row(std::uint64_t row, std::uint32_t head_dim, m4_row_order want,
-                                       m4_row_order have);
 
 /// A reader of a tensor of rank 1 or 2 that turns its rows (a vector's
 /// elements) from order `have` into order `want`. Keeps the checkpoint alive.

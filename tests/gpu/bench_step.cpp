@@ -2,7 +2,8 @@
 // Times steps of the engine:
 // bench_step [image folder [rows past repeats] [KV cache: f16, q8, f32]].
 // Without an image, a random model of 15 M parameters; without a shape, several.
-// Rows are a prompt's; as in "8x", so many sequences' that decode a token each.
+// Rows are a prompt's; as in "8x", so many sequences' that decode a token each; as in
+// "8x+16", each with an adapter of its own for all linears but the last, of rank 16, F16.
 // A given shape is profiled, too: least times of its kernels.
 // CPU time counts all threads: on a CPU driver it is the steadier figure, and
 // its least on a busy machine.
@@ -48,12 +49,47 @@ struct Shape {
     std::uint32_t rows = 0;
     std::uint32_t past = 0;
     bool batch = false;
+    std::uint32_t rank = 0;  ///< of adapters; 0: none
 };
+
+/// Adapters of small random halves for a program's linears, one a sequence.
+std::vector<std::unique_ptr<m4::engine::Adapter>> make_adapters(Engine& engine,
+                                                                const m4::firmware::Image& image,
+                                                                const Shape& shape) {
+    using m4::firmware::OpCode;
+    std::vector<std::uint32_t> linears;
+    for (const m4::firmware::Op& op : image.package().parts[0].programs[0].ops) {
+        if (op.code == OpCode::linear) {
+            linears.push_back(op.inputs[1].index);
+        }
+    }
+    linears.pop_back();
+    std::vector<std::unique_ptr<m4::engine::Adapter>> adapters;
+    std::vector<std::uint16_t> halves(1 << 20);
+    for (std::size_t i = 0; i < halves.size(); ++i) {
+        halves[i] = static_cast<std::uint16_t>(0x1400U + i * 2654435761U % 1024U);  // about 0.001
+    }
+    for (std::uint32_t i = 0; i < shape.rows && shape.rank != 0; ++i) {
+        std::vector<m4::engine::LowRankPair> pairs;
+        for (const std::uint32_t linear : linears) {
+            const auto& tensor = image.tensors()[linear];
+            const auto bytes = std::as_bytes(std::span(halves));
+            pairs.push_back({linear, shape.rank, 1.0F, M4_DTYPE_F16, tensor.row_order,
+                             bytes.first(shape.rank * tensor.shape[1] * 2),
+                             bytes.first(shape.rank * tensor.shape[0] * 2)});
+        }
+        adapters.push_back(engine.create_adapter(pairs));
+    }
+    return adapters;
+}
 
 class Steps {
    public:
-    Steps(Engine& engine, const Shape& shape)
-        : engine_(engine), shape_(shape), tokens_(engine.max_step_rows(), 1) {
+    Steps(Engine& engine, const m4::firmware::Image& image, const Shape& shape)
+        : engine_(engine),
+          shape_(shape),
+          tokens_(engine.max_step_rows(), 1),
+          adapters_(make_adapters(engine, image, shape)) {
         const std::uint32_t each = shape.batch ? 1 : shape.rows;
         for (std::uint32_t i = 0; i < (shape.batch ? shape.rows : 1); ++i) {
             auto sequence = engine.create_sequence(shape.past + each);
@@ -68,6 +104,7 @@ class Steps {
             }
             chunks_.push_back({sequence.get(), std::span(tokens_).first(each),
                                shape.batch ? Logits::greedy : Logits::last});
+            chunks_.back().adapter = adapters_.empty() ? nullptr : adapters_[i].get();
             sequences_.push_back(std::move(sequence));
         }
         ready_ = true;
@@ -86,13 +123,14 @@ class Steps {
     Engine& engine_;
     Shape shape_;
     std::vector<std::uint32_t> tokens_;
+    std::vector<std::unique_ptr<m4::engine::Adapter>> adapters_;
     std::vector<std::unique_ptr<m4::engine::Sequence>> sequences_;
     std::vector<Chunk> chunks_;
     bool ready_ = false;
 };
 
-void time_steps(Engine& engine, const Shape& shape, int repeats) {
-    Steps steps(engine, shape);
+void time_steps(Engine& engine, const m4::firmware::Image& image, const Shape& shape, int repeats) {
+    Steps steps(engine, image, shape);
     if (!steps.ready()) {
         std::printf("past %4u rows %3u: no room in the KV pool\n", shape.past, shape.rows);
         return;
@@ -117,8 +155,8 @@ void time_steps(Engine& engine, const Shape& shape, int repeats) {
         shape.past, shape.rows, walls[walls.size() / 2], walls[0], cpus[cpus.size() / 2], cpus[0]);
 }
 
-void print_profile(Engine& engine, const Shape& shape) {
-    Steps steps(engine, shape);
+void print_profile(Engine& engine, const m4::firmware::Image& image, const Shape& shape) {
+    Steps steps(engine, image, shape);
     std::map<std::string, m4::engine::KernelTime> least;
     for (int i = 0; steps.ready() && i < 10; ++i) {
         for (const auto& kernel : engine.profile(steps.again()).kernels) {
@@ -175,15 +213,20 @@ int main(int argc, char** argv) {
         const auto number = [&](int i) {
             return static_cast<std::uint32_t>(std::strtoul(argv[i], nullptr, 10));
         };
-        const Shape shape{number(2), number(3), std::string_view(argv[2]).ends_with('x')};
-        time_steps(engine, shape, static_cast<int>(number(4)));
-        print_profile(engine, shape);
+        const std::string_view rows(argv[2]);
+        const std::size_t plus = rows.find("x+");
+        const Shape shape{number(2), number(3), rows.find('x') != std::string_view::npos,
+                          plus == std::string_view::npos
+                              ? 0
+                              : static_cast<std::uint32_t>(std::stoul(argv[2] + plus + 2))};
+        time_steps(engine, mapped.image(), shape, static_cast<int>(number(4)));
+        print_profile(engine, mapped.image(), shape);
         return 0;
     }
     for (const std::uint32_t rows : {1U, 4U, 8U, 64U}) {
         for (const std::uint32_t past : {16U, 512U, 2048U}) {
             if (past + rows <= engine.context_length()) {
-                time_steps(engine, {rows, past, false}, rows > 8 ? 5 : 20);
+                time_steps(engine, mapped.image(), {rows, past, false}, rows > 8 ? 5 : 20);
             }
         }
     }
