@@ -9,7 +9,7 @@
 // number a row and may come last; PARTS matrices share x and the dispatch, one
 // behind the other in the quads; EPILOGUE goes on with what a lane holds;
 // KEPT parts are keys and values, which go to their pages and nowhere else;
-// ADAPTERS_WORD asks for what the rows' adapters add to each part's product.
+// MOST_RANK asks for what the rows' adapters add to each part's product.
 //
 // M4_NEEDS_SUBGROUP8: the eight lanes of a subgroup want the same x, so each
 // loads an eighth of the block and takes the others' by shuffles. On a CPU
@@ -35,8 +35,9 @@ layout(constant_id = 3) const uint PARTS = 1;
 layout(constant_id = 4) const uint EPILOGUE = 0;
 layout(constant_id = 5) const uint KEPT = 0;  // quads of y in a unit of the KV pool: F32 1, F16 2
 layout(constant_id = 6) const uint PAGE_POSITIONS = 64;
-layout(constant_id = 7) const uint ADAPTERS_WORD = 0;  // of the step's words; 0: no row has one
+layout(constant_id = 7) const uint MOST_RANK = 0;  // of the rows' adapters; 0: none has one
 layout(constant_id = 8) const uint LOW_RANK_UNIT = 0;
+layout(constant_id = 9) const uint ADAPTER_FORMS = 0;
 
 struct Part {
     uint weight_offset;  // units from the binding's begin
@@ -49,7 +50,7 @@ layout(push_constant) uniform Push {
     uint x_stride;
     uint t_first;  // rows of the step: [t_first, t_end)
     uint t_end;
-    uint first_linear;  // of the program's linears, the first part
+    uint group_units;  // units of 16 rows of a weight
     uint blocks;       // whole blocks of 32 columns
     uint tail_units;   // of a row, behind its blocks; quantised: 0
     uint x_columns;
@@ -351,7 +352,7 @@ void main() {
         }
     }
     const uint n = quad * 4u;
-    const uint group = n / 16u * (p.blocks * BLOCK_UNITS + 16u * p.tail_units);
+    const uint group = n / 16u * p.group_units;
     const uint t0 = p.t_first + gl_WorkGroupID.y * M4_TILE;
 
     uint x_row[M4_TILE];
@@ -381,7 +382,7 @@ void main() {
         const float factor = NORM ? norm_factor(squares[i], slot, group_quads) : 1.0;
         y *= factor;
         const uint t = min(t0 + i, p.t_end - 1u);
-        if (ADAPTERS_WORD != 0u) {
+        if (MOST_RANK != 0u) {
             y += low_rank(t, EPILOGUE == GATE ? 1u : index, y_quad);
         }
         uint position = 0u;
@@ -395,7 +396,7 @@ void main() {
         }
         if (EPILOGUE == GATE) {
             vec4 x = joined(gate[i], slot, group_quads) * factor;
-            if (ADAPTERS_WORD != 0u) {
+            if (MOST_RANK != 0u) {
                 x += low_rank(t, 0u, y_quad);
             }
             y *= x / (1.0 + exp(-x));

@@ -15,7 +15,6 @@ namespace {
 
 using Unit = PackedAdapter::Unit;
 
-constexpr std::uint32_t kHalves = 1U << 31;  // of an entry's rank
 constexpr std::uint32_t kQuadRows = 4;
 
 /// A matrix as it lies in a pair: elements as the unit's words want them.
@@ -105,7 +104,7 @@ Unit append_pair(const LowRankPair& pair, const firmware::Tensor& tensor,
             }
         }
     }
-    return {first_a, first_b, rank | (halves ? kHalves : 0U),
+    return {first_a, first_b, rank | (halves ? PackedAdapter::kHalves : 0U),
             std::bit_cast<std::uint32_t>(pair.scale)};
 }
 
@@ -123,7 +122,6 @@ std::vector<std::uint32_t> linears_of(const firmware::Program& program) {
 
 std::unique_ptr<PackedAdapter> Engine::Impl::pack(std::span<const LowRankPair> pairs) const {
     std::vector<Unit> units(linears.size());
-    std::uint32_t rank = 0;
     std::set<std::uint32_t> seen;
     for (const LowRankPair& pair : pairs) {
         if (std::find(linears.begin(), linears.end(), pair.tensor) == linears.end()) {
@@ -136,14 +134,13 @@ std::unique_ptr<PackedAdapter> Engine::Impl::pack(std::span<const LowRankPair> p
         }
         check_pair(pair, tensor);
         const Unit entry = append_pair(pair, tensor, units);
-        rank = std::max(rank, entry[2] & ~kHalves);
         for (std::size_t i = 0; i < linears.size(); ++i) {
             if (linears[i] == pair.tensor) {
                 units[i] = entry;
             }
         }
     }
-    return std::make_unique<PackedAdapter>(adapters, std::move(units), linears.size(), rank);
+    return std::make_unique<PackedAdapter>(adapters, std::move(units), linears.size());
 }
 
 void Engine::Impl::check_adapters(std::span<const Chunk> chunks) const {
@@ -188,16 +185,42 @@ void Engine::Impl::load_adapters(std::span<const Chunk> chunks) {
     }
 }
 
-std::uint32_t rank_class(std::span<const Chunk> chunks) {
-    constexpr std::uint32_t kLeast = 8;
-    std::uint32_t rank = 0;
+/// The index of their linears together; of all of them where no more are told apart.
+std::uint32_t Engine::Impl::covered_by(std::span<const Chunk> chunks) {
+    constexpr std::size_t kMost = 64;
+    std::vector<bool> together(linears.size());
     for (const Chunk& chunk : chunks) {
         if (chunk.adapter != nullptr) {
-            rank =
-                std::max({rank, kLeast, static_cast<const PackedAdapter*>(chunk.adapter)->rank()});
+            const auto& one = static_cast<const PackedAdapter*>(chunk.adapter)->covered();
+            for (std::size_t i = 0; i < together.size(); ++i) {
+                together[i] = together[i] || one[i];
+            }
         }
     }
-    return rank == 0 ? 0 : std::bit_ceil(rank);
+    const auto found = std::find(covered.begin(), covered.end(), together);
+    if (found != covered.end()) {
+        return static_cast<std::uint32_t>(found - covered.begin());
+    }
+    if (covered.size() == kMost) {
+        return 0;
+    }
+    covered.push_back(std::move(together));
+    return static_cast<std::uint32_t>(covered.size() - 1);
+}
+
+void Engine::Impl::set_adapter_shape(std::span<const Chunk> chunks, ops::StepShape& shape) {
+    constexpr std::uint32_t kLeastRank = 8;
+    for (const Chunk& chunk : chunks) {
+        if (chunk.adapter != nullptr) {
+            const auto& adapter = static_cast<const PackedAdapter&>(*chunk.adapter);
+            shape.rank = std::max({shape.rank, kLeastRank, adapter.rank()});
+            shape.forms |= adapter.forms();
+        }
+    }
+    if (shape.rank != 0) {
+        shape.rank = std::bit_ceil(shape.rank);
+        shape.covered = covered_by(chunks);
+    }
 }
 
 std::unique_ptr<Adapter> Engine::create_adapter(std::span<const LowRankPair> pairs) {

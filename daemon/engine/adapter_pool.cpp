@@ -7,6 +7,18 @@
 
 namespace m4::engine {
 
+PackedAdapter::PackedAdapter(AdapterPool& pool, std::vector<Unit> units, std::size_t entries)
+    : pool_(pool), units_(std::move(units)), covered_(entries) {
+    constexpr std::uint32_t kWithHalves = 1;
+    constexpr std::uint32_t kWithFloats = 2;
+    for (std::size_t i = 0; i < entries; ++i) {
+        const std::uint32_t rank = units_[i][2];
+        covered_[i] = rank != 0;
+        rank_ = std::max(rank_, rank & ~kHalves);
+        forms_ |= rank == 0 ? 0 : (rank & kHalves) != 0 ? kWithHalves : kWithFloats;
+    }
+}
+
 PackedAdapter::~PackedAdapter() {
     pool_.forget(*this);
 }
@@ -26,7 +38,7 @@ bool AdapterPool::ensure_buffer() {
     buffer_ =
         vk::Buffer(device_, units_ * kUnit, Usage::eUniformTexelBuffer | Usage::eStorageBuffer,
                    vk::MemoryKind::upload);
-    // Rows without an adapter read the first entries and use nothing of them.
+    std::memset(buffer_.mapped().data(), 0, kUnit);
     return true;
 }
 
@@ -85,7 +97,7 @@ void AdapterPool::place(PackedAdapter& adapter, std::uint32_t first) {
     const std::span<std::byte> to =
         buffer_.mapped().subspan(first * kUnit, adapter.units_.size() * kUnit);
     std::memcpy(to.data(), adapter.units_.data(), to.size());
-    for (std::size_t i = 0; i < adapter.entries_; ++i) {
+    for (std::size_t i = 0; i < adapter.covered_.size(); ++i) {
         PackedAdapter::Unit entry = adapter.units_[i];
         entry[0] += first;
         entry[1] += first;

@@ -19,16 +19,19 @@ class PackedAdapter final : public Adapter {
    public:
     /// 16 bytes, of which entries and elements are made.
     using Unit = std::array<std::uint32_t, 4>;
+    static constexpr std::uint32_t kHalves = 1U << 31;  ///< of an entry's rank
 
-    PackedAdapter(AdapterPool& pool, std::vector<Unit> units, std::size_t entries,
-                  std::uint32_t rank)
-        : pool_(pool), units_(std::move(units)), entries_(entries), rank_(rank) {}
+    PackedAdapter(AdapterPool& pool, std::vector<Unit> units, std::size_t entries);
     ~PackedAdapter() override;
 
     [[nodiscard]] std::uint64_t bytes() const override { return units_.size() * sizeof(Unit); }
     [[nodiscard]] bool resident() const override { return place_ != 0; }
     /// The largest of its pairs'.
     [[nodiscard]] std::uint32_t rank() const { return rank_; }
+    /// As StepShape has it.
+    [[nodiscard]] std::uint32_t forms() const { return forms_; }
+    /// Which of the program's linears it has pairs for.
+    [[nodiscard]] const std::vector<bool>& covered() const { return covered_; }
     /// First unit in the pool; 0: it is not there.
     [[nodiscard]] std::uint32_t place() const { return place_; }
     [[nodiscard]] const AdapterPool& pool() const { return pool_; }
@@ -38,8 +41,9 @@ class PackedAdapter final : public Adapter {
 
     AdapterPool& pool_;
     std::vector<Unit> units_;
-    std::size_t entries_;
-    std::uint32_t rank_;
+    std::vector<bool> covered_;
+    std::uint32_t rank_ = 0;
+    std::uint32_t forms_ = 0;
     std::uint32_t place_ = 0;
     std::uint64_t last_used_ = 0;
 };

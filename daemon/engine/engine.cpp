@@ -115,6 +115,7 @@ Engine::Impl::Impl(Runtime& runtime, std::unique_ptr<Runtime> own_runtime, const
              hpp::BufferUsageFlagBits::eTransferDst, vk::MemoryKind::readback),
       linears(linears_of(program)),
       adapters(device, options.adapter_pool_bytes),
+      covered{std::vector<bool>(linears.size(), true)},
       fuse(options.fuse),
       addresses(options.addresses),
       chain(options.chain),

@@ -50,8 +50,6 @@ inline std::invalid_argument broken(const std::string& text) {
 
 /// The weights of a program's linears, in order (adapter.cpp).
 std::vector<std::uint32_t> linears_of(const firmware::Program& program);
-/// What StepShape::rank a step of these chunks has.
-std::uint32_t rank_class(std::span<const Chunk> chunks);
 
 struct Engine::Impl {
     /// Steps of so many rows meet each tile of linear and both splits of attention.
@@ -78,6 +76,7 @@ struct Engine::Impl {
     vk::Buffer logits;                         // what the host reads
     const std::vector<std::uint32_t> linears;  // the program's, by their weight
     mutable AdapterPool adapters;              // adapters refer to it
+    std::vector<std::vector<bool>> covered;    // ops::Context has it
     const bool fuse;
     const bool addresses;
     const std::uint32_t chain;   // 0: as tuned
@@ -126,6 +125,9 @@ struct Engine::Impl {
     void load_adapters(std::span<const Chunk> chunks);
     void use_new_adapter_pool();
     void check_adapters(std::span<const Chunk> chunks) const;
+    /// What a step of these chunks is for kernels of adapters.
+    void set_adapter_shape(std::span<const Chunk> chunks, ops::StepShape& shape);
+    std::uint32_t covered_by(std::span<const Chunk> chunks);
     ops::StepShape check(std::span<const Chunk> chunks, std::uint32_t passes) const;
     void check_chunk(const Chunk& chunk, std::uint32_t passes) const;
     void write_step(std::span<const Chunk> chunks) const;

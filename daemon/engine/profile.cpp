@@ -33,7 +33,8 @@ void record_copy(const hpp::raii::CommandBuffer& commands, const vk::Buffer& fro
 }  // namespace
 
 Profile Engine::Impl::profile(std::span<const Chunk> chunks) {
-    const ops::StepShape shape = check(chunks, 1);
+    ops::StepShape shape = check(chunks, 1);
+    set_adapter_shape(chunks, shape);
     const hpp::CommandBufferBeginInfo once{.flags =
                                                hpp::CommandBufferUsageFlagBits::eOneTimeSubmit};
     hpp::raii::CommandBuffer commands = nullptr;

@@ -82,7 +82,6 @@ ops::StepShape Engine::Impl::check(std::span<const Chunk> chunks, std::uint32_t 
     check_adapters(chunks);
     shape.tokens = static_cast<std::uint32_t>(tokens);
     shape.chain = passes;
-    shape.rank = rank_class(chunks);
     return shape;
 }
 
@@ -269,7 +268,8 @@ const hpp::raii::CommandBuffer& Engine::Impl::commands_for(const ops::StepShape&
 }
 
 std::span<const float> Engine::Impl::step(std::span<const Chunk> chunks, std::uint32_t passes) {
-    const ops::StepShape shape = check(chunks, passes);
+    ops::StepShape shape = check(chunks, passes);
+    set_adapter_shape(chunks, shape);
     const bool embeds = std::any_of(chunks.begin(), chunks.end(),
                                     [](const Chunk& chunk) { return !chunk.embedded.empty(); });
     compute(chunks, shape,

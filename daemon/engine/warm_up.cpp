@@ -39,6 +39,7 @@ std::unique_ptr<TunedPlan> Engine::Impl::make_plan(ops::Tuning tuning) {
                                .scratch_unit = values.scratch_unit,
                                .scratch_units = values.scratch_units,
                                .low_rank_unit = values.low_rank_unit,
+                               .covered = &covered,
                                .cold = true};
     return std::make_unique<TunedPlan>(device, context, program, image.tensors(), weights, values,
                                        kv, logits_value, candidates_each);

@@ -15,7 +15,7 @@ constexpr std::uint32_t kQuadRows = 4;
 /// linear.comp's push constants.
 struct Push {
     std::uint32_t x_offset, x_stride, t_first, t_end;
-    std::uint32_t first_linear, blocks, tail_units, x_columns;
+    std::uint32_t group_units, blocks, tail_units, x_columns;
     struct {
         std::uint32_t weight_offset, quads, y_offset;
     } parts[3];
@@ -57,17 +57,17 @@ class Linear final : public Operator {
 
     void dispatch(const StepShape& shape, std::vector<Dispatch>& out) const override {
         const std::uint32_t rows = shape.rows(rows_);
-        const bool adapted = low_rank_.dispatch(shape, out);
+        const StepShape* const adapted = low_rank_.dispatch(shape, out) ? &shape : nullptr;
         if (context_.cold) {
-            push(rows == 1 ? 0 : 1, 0, rows, adapted, adapted, out);
+            push(rows == 1 ? 0 : 1, 0, rows, adapted, out);
             return;
         }
         const std::uint32_t whole = rows - rows % kTiles.back();
-        push(kTiles.size() - 1, 0, whole, adapted, adapted, out);
+        push(kTiles.size() - 1, 0, whole, adapted, out);
         const std::uint32_t rest = rows - whole;
         for (std::size_t i = 0; i < kTiles.size() && rest != 0; ++i) {
             if (rest <= kTiles[i]) {
-                push(i, whole, rows, adapted, adapted && whole == 0, out);
+                push(i, whole, rows, adapted, out);
                 break;
             }
         }
@@ -80,7 +80,7 @@ class Linear final : public Operator {
         const BlockShape blocks = block_shape(job.weight);
         push_.x_offset = job.x.unit;
         push_.x_stride = job.x.stride;
-        push_.first_linear = job.first_linear;
+        push_.group_units = blocks.group_units;
         push_.blocks = blocks.blocks;
         push_.tail_units = blocks.tail_units;
         push_.x_columns = job.x.columns;
@@ -117,37 +117,38 @@ class Linear final : public Operator {
                                access == shaders::Access::texel && tuning.linear_split == 1 &&
                                tuning.linear_lanes % 8 == 0;
         const auto needs = subgroup8 ? shaders::Needs::subgroup8 : shaders::Needs::nothing;
-        std::array constants = {tuning.linear_lanes,
-                                tuning.linear_split,
-                                job.norm != nullptr ? 1U : 0U,
-                                static_cast<std::uint32_t>(job.parts.size()),
-                                static_cast<std::uint32_t>(job.epilogue),
-                                job.kept ? kept_quads(context_.kv_dtype) : 0U,
-                                job.kept ? context_.page_positions : 1U,
-                                0U,
-                                0U};
-        const auto choose = [&](auto& kernels) {
-            for (std::size_t i = 0; i < kTiles.size(); ++i) {
-                kernels[i] = context_.pipelines.get(
-                    shaders::find_variant(firmware::OpCode::linear, dtype_of(job.weight), access,
-                                          kTiles[i], needs),
-                    constants);
-            }
-        };
-        choose(kernels_);
-        if (low_rank_.possible()) {
-            constants[7] = low_rank_.adapters_word();
-            constants[8] = context_.low_rank_unit;
-            choose(adapted_kernels_);
+        constants_ = {tuning.linear_lanes,
+                      tuning.linear_split,
+                      job.norm != nullptr ? 1U : 0U,
+                      static_cast<std::uint32_t>(job.parts.size()),
+                      static_cast<std::uint32_t>(job.epilogue),
+                      job.kept ? kept_quads(context_.kv_dtype) : 0U,
+                      job.kept ? context_.page_positions : 1U,
+                      0,
+                      context_.low_rank_unit,
+                      0};
+        for (std::size_t i = 0; i < kTiles.size(); ++i) {
+            variants_[i] = &shaders::find_variant(firmware::OpCode::linear, dtype_of(job.weight),
+                                                  access, kTiles[i], needs);
+            kernels_[i] = context_.pipelines.get(*variants_[i], constants_);
         }
     }
 
-    /// Rows [first, end) in tiles of kind i; `after_barrier` as in Dispatch.
-    void push(std::size_t i, std::uint32_t first, std::uint32_t end, bool adapted,
-              bool after_barrier, std::vector<Dispatch>& out) const {
+    /// For steps with adapters.
+    [[nodiscard]] vk::Kernel* adapted_kernel(std::size_t i, const StepShape& shape) const {
+        auto constants = constants_;
+        constants[7] = shape.rank;
+        constants[9] = shape.forms;
+        return context_.pipelines.get(*variants_[i], constants);
+    }
+
+    /// Rows [first, end) in tiles of kind i; `adapted`: null, or the step whose adapters
+    /// they have.
+    void push(std::size_t i, std::uint32_t first, std::uint32_t end, const StepShape* adapted,
+              std::vector<Dispatch>& out) const {
         Dispatch dispatch = dispatch_;
-        dispatch.kernel = adapted ? adapted_kernels_[i] : kernels_[i];
-        dispatch.after_barrier = after_barrier;
+        dispatch.kernel = adapted != nullptr ? adapted_kernel(i, *adapted) : kernels_[i];
+        dispatch.after_barrier = adapted != nullptr && first == 0;
         dispatch.groups_y = divide_up(end - first, kTiles[i]);
         Push push = push_;
         push.t_first = first;
@@ -165,7 +166,8 @@ class Linear final : public Operator {
     std::uint32_t quads_ = 0;
     LowRank low_rank_;
     std::array<vk::Kernel*, kTiles.size()> kernels_{};
-    std::array<vk::Kernel*, kTiles.size()> adapted_kernels_{};  // for steps with adapters
+    std::array<const shaders::VariantInfo*, kTiles.size()> variants_{};
+    std::array<std::uint32_t, 10> constants_{};
 };
 
 /// A matrix that no binding holds whole: one job a slice of its rows.

@@ -1,25 +1,31 @@
 // SPDX-License-Identifier: MIT
 #include "low_rank.hpp"
 
+#include <algorithm>
+
 namespace m4::ops {
 
 LowRank::LowRank(const Context& context, const LinearJob& job, shaders::Access access)
     : context_(context),
       rows_(job.parts[0].y.rows),
+      first_linear_(job.first_linear),
       parts_(static_cast<std::uint32_t>(job.parts.size())) {
     const bool outputs = rows_.symbol == firmware::Symbol::outputs;
     if (context.low_rank_unit == 0 || rows_.factor != 1 ||
         !(outputs || rows_.symbol == firmware::Symbol::tokens)) {
         return;
     }
-    adapters_word_ = outputs ? context.words.output_adapters : context.words.adapters;
+    const std::uint32_t adapters = outputs ? context.words.output_adapters : context.words.adapters;
     const Tuning& tuning = context.tuning;
     const bool storage = access == shaders::Access::storage;
+    const bool subgroup8 = tuning.subgroup8 && context.limits.subgroup8 && !storage &&
+                           tuning.linear_split == 1 && tuning.linear_lanes % 8 == 0;
     kernel_ = context.pipelines.get(
         shaders::find_variant(shaders::kLowRank, shaders::Dtype::f32_,
-                              storage ? shaders::Access::storage : shaders::Access::texel),
+                              storage ? shaders::Access::storage : shaders::Access::texel, 1,
+                              subgroup8 ? shaders::Needs::subgroup8 : shaders::Needs::nothing),
         std::array{tuning.linear_lanes, tuning.linear_split, job.norm != nullptr ? 1U : 0U,
-                   adapters_word_, context.low_rank_unit});
+                   adapters, context.low_rank_unit});
     dispatch_ = {
         .kernel = kernel_,
         .tensor = job.weight.binding.set,
@@ -29,7 +35,12 @@ LowRank::LowRank(const Context& context, const LinearJob& job, shaders::Access a
 }
 
 bool LowRank::dispatch(const StepShape& shape, std::vector<Dispatch>& out) const {
-    if (shape.rank == 0 || !possible()) {
+    if (shape.rank == 0 || kernel_ == nullptr) {
+        return false;
+    }
+    const std::vector<bool>& covered = context_.covered->at(shape.covered);
+    const auto first = covered.begin() + first_linear_;
+    if (std::find(first, first + parts_, true) == first + parts_) {
         return false;
     }
     Dispatch dispatch = dispatch_;

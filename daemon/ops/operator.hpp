@@ -25,11 +25,13 @@ namespace m4::ops {
 struct StepShape {
     std::uint32_t tokens = 0;
     std::uint32_t outputs = 0;
-    std::uint32_t greedy = 0;  ///< of the outputs, the last: only their best token is wanted
-    std::uint32_t chain = 1;   ///< passes, each on the tokens that the one before chose
-    std::uint32_t items = 0;   ///< inputs of an encoder
-    std::uint32_t top = 0;     ///< of the outputs, before the greedy ones: candidates are wanted
-    std::uint32_t rank = 0;    ///< that no adapter of a row exceeds; 0: no row has one
+    std::uint32_t greedy = 0;   ///< of the outputs, the last: only their best token is wanted
+    std::uint32_t chain = 1;    ///< passes, each on the tokens that the one before chose
+    std::uint32_t items = 0;    ///< inputs of an encoder
+    std::uint32_t top = 0;      ///< of the outputs, before the greedy ones: candidates are wanted
+    std::uint32_t rank = 0;     ///< that no adapter of a row exceeds; 0: no row has one
+    std::uint32_t forms = 0;    ///< of the adapters: 1 with halves, 2 with floats, 3 with both
+    std::uint32_t covered = 0;  ///< linears that have any: index into Context::covered
 
     [[nodiscard]] std::uint32_t rows(const firmware::Dim& dim) const {
         switch (dim.symbol) {
@@ -121,6 +123,8 @@ struct Context {
     std::uint32_t scratch_units = 0;
     /// Of the arena, for what rows' adapters make of x (low_rank.hpp); 0: rows have none.
     std::uint32_t low_rank_unit = 0;
+    /// By StepShape::covered, which of the program's linears. Its owner appends.
+    const std::vector<std::vector<bool>>* covered = nullptr;
     /// Make do with the kernels that a driver compiles soonest. The plan's
     /// owner may change it between recordings.
     bool cold = false;

@@ -36,7 +36,7 @@ struct Kernel {
 class Pipelines {
    public:
     static constexpr std::uint32_t kPushBytes = 128;
-    static constexpr std::uint32_t kMaxSpecialization = 9;
+    static constexpr std::uint32_t kMaxSpecialization = 10;
 
     Pipelines(const Device& device, const std::filesystem::path& cache_folder);
 
