@@ -11,11 +11,12 @@ namespace m4::protocol {
 /// Peers of different majors refuse each other in the hello.
 inline constexpr std::uint16_t kVersionMajor = 1;
 /// Additions an older peer may ignore.
-inline constexpr std::uint16_t kVersionMinor = 4;
+inline constexpr std::uint16_t kVersionMinor = 5;
 /// The first minor that knows a request added since major 1.
 inline constexpr std::uint16_t kMinorOfClone = 2;
 inline constexpr std::uint16_t kMinorOfBench = 3;
 inline constexpr std::uint16_t kMinorOfSenses = 4;
+inline constexpr std::uint16_t kMinorOfAdapters = 5;
 /// Feature bits this code knows; a bit is in force when both sides offer it.
 inline constexpr std::uint64_t kFeatures = 0;
 
