@@ -9,8 +9,8 @@
  * a signal handler or raises SIGPIPE. Every descriptor is close-on-exec.
  *
  * Errors: a call returns 0 or more on success, else a negative M4_E_* code.
- * Outputs come last and are untouched on failure. m4_client_error() tells the
- * last failure of a client in words.
+ * Outputs come last and are untouched on failure (m4_adapter_add() has the one
+ * exception). m4_client_error() tells the last failure of a client in words.
  *
  * Structs that cross the boundary begin with `size`, set by the caller to
  * sizeof the struct (M4_INIT does it): fields may be added at the end in later
@@ -66,6 +66,7 @@ enum m4_error {
 	M4_E_GPU_LOST = -17, /* the device was lost; the service restarts */
 	M4_E_INTERNAL = -18, /* a defect of the service; please report */
 	M4_E_UNSUPPORTED = -19, /* the image has no part that does this */
+	M4_E_ADAPTER = -20, /* the adapter does not fit or is broken; the report tells */
 };
 
 /* A short English text for a code; never NULL. */
@@ -195,6 +196,13 @@ struct m4_status {
 	uint64_t senses_bytes; /* held by encoders beside their weights */
 	uint64_t inputs_encoded; /* by them, since start */
 	uint64_t inputs_reused; /* known from before on the same connection */
+	uint32_t adapters; /* that are kept */
+	uint32_t adapters_resident; /* of these, in the device's memory */
+	uint64_t adapter_pool_bytes; /* of that memory, for adapters */
+	uint64_t adapter_used_bytes;
+	uint64_t adapter_loads; /* into it, since start */
+	uint64_t adapter_evictions; /* out of it, to make room */
+	uint64_t adapter_load_us; /* all loads together */
 };
 
 int m4_status(m4_client *client, struct m4_status *status);
@@ -235,16 +243,26 @@ int m4_detokenize(m4_client *client, const uint32_t *ids, size_t count, char **t
 /* A context: a sequence of tokens whose KV cache the service keeps. */
 typedef struct m4_session m4_session;
 
+/* Names an adapter: SHA-256 of its file. It never grows. */
+struct m4_adapter_id {
+	uint8_t sha256[32];
+};
+
 struct m4_session_options {
 	size_t size;
 	uint32_t capacity; /* tokens; 0: the model's context length */
+	/* Of generations that name none, and loaded ahead; NULL: none. */
+	const struct m4_adapter_id *adapter;
 };
 
 /*
  * Takes no KV memory yet: it comes as the context grows, and is taken back
  * from idle sessions where others need it, which costs only time.
  * M4_E_QUOTA, M4_E_BUSY (too many sessions), M4_E_TOO_LARGE (the capacity is
- * over the model's context, or all the KV memory there is).
+ * over the model's context, or all the KV memory there is). With an adapter also
+ * M4_E_NOT_FOUND (the caller has none of that name), M4_E_ADAPTER (it fits the
+ * image no more), M4_E_VERSION (the service is older than adapters); so wherever
+ * one is named.
  */
 int m4_session_create(m4_client *client, const struct m4_session_options *options,
 		      m4_session **session);
@@ -289,6 +307,11 @@ struct m4_generate_options {
 	const char *const *stop; /* end before any of these texts appears */
 	size_t stop_count; /* at most 16, each at most 256 bytes */
 	uint32_t ignore_eos; /* 1: go on past the end token */
+	/*
+	 * Of this generation; NULL: the session's. A pointer to 32 bytes of zero
+	 * means none: the bare model, whatever the session has.
+	 */
+	const struct m4_adapter_id *adapter;
 };
 
 /*
@@ -357,6 +380,7 @@ void m4_stream_close(m4_stream *stream);
 struct m4_score_options {
 	size_t size;
 	uint32_t top_n; /* best tokens per position; 0: none; at most vocabulary */
+	const struct m4_adapter_id *adapter; /* NULL: none */
 };
 
 /*
@@ -455,6 +479,8 @@ struct m4_classify_options {
 	size_t label_count;
 	const char *text_part; /* that embeds labels; NULL: the one of the same space */
 	uint32_t top_n; /* best classes to tell; 0: all */
+	/* Its head makes the scores, and labels are NULL; NULL: no adapter. */
+	const struct m4_adapter_id *adapter;
 };
 
 struct m4_class {
@@ -563,6 +589,119 @@ struct m4_part {
 
 /* All parts, in the image's order. Free *parts with m4_free(). */
 int m4_parts(m4_client *client, struct m4_part **parts, size_t *count);
+
+/* ---- adapters ------------------------------------------------------------ */
+
+/*
+ * An adapter is a file that an app brings: low-rank changes of the model's
+ * matrices, a head over what an encoder gives, or both. m4ctl(1) makes them of
+ * what training leaves. The weights stay shared: any number of adapters, and none,
+ * run beside each other. A KV cache is of the adapter it was computed with; a
+ * session whose adapter changes computes its tokens again.
+ */
+struct m4_adapter_add_options {
+	size_t size;
+	/*
+	 * 1: kept for the caller's uid, across connections and restarts, until it is
+	 * removed; 0: it is the connection's, and goes with it.
+	 */
+	uint32_t keep;
+};
+
+/* What the service found. Texts are never NULL. */
+struct m4_adapter_report {
+	size_t size;
+	struct m4_adapter_id id; /* of the file; its name in every call */
+	uint32_t accepted;
+	uint32_t kept;
+	uint32_t head; /* 1: it has one */
+	uint32_t labels; /* of its head */
+	uint32_t pairs; /* matrices that it changes */
+	uint32_t matched; /* of these, that the image has */
+	uint32_t acting; /* of these, that are changed by anything but zero */
+	uint32_t rank; /* the largest */
+	uint64_t bytes; /* of the file */
+	uint64_t device_bytes; /* while it is used */
+	const char *reason; /* why it is not accepted; else what it does, one sentence */
+	const char *name;
+	const char *task;
+	const char *prompt_template; /* has "{prompt}" once, or is "" */
+	const char *base_name; /* this and the next two are for people */
+	const char *architecture;
+	const char *source;
+	const char *part; /* of the image, that it is for; "": none */
+	const struct m4_adapter_id *base; /* source digest it wants; NULL: it names none */
+	const struct m4_adapter_id *present; /* source digest of the part held against; NULL: none */
+	const struct m4_adapter_id *probed; /* image that it was tried with; NULL: none */
+	const struct m4_adapter_id *image; /* image that it was held against */
+	const char *const *unmatched; /* "tensor: why", the first 16 */
+	size_t unmatched_count;
+};
+
+/*
+ * Bring an adapter file: the service checks every byte of it, whether it fits the
+ * image, and whether it does anything. `fd` is a memfd sealed against shrinking,
+ * growing and writing, or a regular file, which the library copies into one; it
+ * stays the caller's, at the place where it was. At most 1 GiB.
+ * M4_E_ADAPTER: it was refused, and *report tells why, the one output that a
+ * failure gives. M4_E_INVALID (no such file), M4_E_TOO_LARGE, M4_E_QUOTA (more than
+ * a uid may keep), M4_E_BUSY, M4_E_VERSION (the service is older than this call, as
+ * for all of these), without a report. Free with m4_adapter_report_free().
+ */
+int m4_adapter_add(m4_client *client, int fd, const struct m4_adapter_add_options *options,
+		   struct m4_adapter_report **report);
+void m4_adapter_report_free(struct m4_adapter_report *report);
+
+struct m4_adapter_entry {
+	struct m4_adapter_id id;
+	char name[64 + 8];
+	char task[64 + 8];
+	char part[64 + 8]; /* "": it fits this image no more */
+	uint64_t bytes; /* of its file */
+	uint64_t unused_s; /* since it was last asked for */
+	uint32_t uid; /* who brought it */
+	uint32_t rank; /* the largest */
+	uint32_t pairs;
+	uint32_t head; /* 1: it has one */
+	uint32_t published; /* 1: everybody may use it */
+	uint32_t sessions; /* that use it now */
+	uint32_t resident; /* 1: in the device's memory */
+	uint32_t reserved0; /* 0 */
+	uint64_t reserved[4]; /* 0; an array of these cannot grow by size */
+};
+
+struct m4_adapter_usage {
+	size_t size;
+	uint64_t used_bytes; /* kept for the caller's uid; for root: for all */
+	uint64_t quota_bytes; /* that may be kept for one uid */
+	uint32_t truncated; /* 1: there are more than the entries */
+};
+
+/*
+ * The adapters that the caller may use: those of its uid and the published ones;
+ * all for root. `usage` may be NULL. Free *entries with m4_free().
+ */
+int m4_adapter_list(m4_client *client, struct m4_adapter_entry **entries, size_t *count,
+		    struct m4_adapter_usage *usage);
+
+/*
+ * Keep it no more. Who uses it goes on. The caller's uid's own, any for root;
+ * M4_E_NOT_FOUND, M4_E_PERMISSION.
+ */
+int m4_adapter_remove(m4_client *client, const struct m4_adapter_id *id);
+
+/*
+ * 1: everybody may use a kept adapter; 0: who brought it alone. For root and the
+ * service's own user, else M4_E_PERMISSION; M4_E_NOT_FOUND.
+ */
+int m4_adapter_publish(m4_client *client, const struct m4_adapter_id *id, uint32_t published);
+
+/*
+ * Remove those that fit no part of the image any more, and those not asked for
+ * in `unused_s` seconds (0: all that nobody uses; UINT64_MAX: none by age); the
+ * caller's uid's, all for root. Either output may be NULL.
+ */
+int m4_adapter_collect(m4_client *client, uint64_t unused_s, uint32_t *removed, uint64_t *bytes);
 
 /* ---- measuring ----------------------------------------------------------- */
 

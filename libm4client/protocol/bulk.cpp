@@ -57,7 +57,57 @@ bool read_all(int fd, std::span<std::byte> bytes) {
     return true;
 }
 
+UniqueFd make_memfd() {
+    constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    UniqueFd fd(::memfd_create("m4-bulk", kFlags | MFD_NOEXEC_SEAL));
+    if (!fd && errno == EINVAL) {
+        fd.reset(::memfd_create("m4-bulk", kFlags));
+    }
+    if (!fd) {
+        throw_errno("memfd_create");
+    }
+    return fd;
+}
+
+void seal(const UniqueFd& fd) {
+    if (::fcntl(fd.get(), F_ADD_SEALS, kRequiredSeals | F_SEAL_SEAL) != 0) {
+        throw_errno("memfd seal");
+    }
+}
+
 }  // namespace
+
+bool is_sealed(int fd) {
+    // Only a memfd (or a hugetlb one) can carry these seals: a tmpfs file has
+    // none but F_SEAL_SEAL, any other file has no seals at all.
+    const int seals = ::fcntl(fd, F_GET_SEALS);
+    return seals >= 0 && (seals & kRequiredSeals) == kRequiredSeals;
+}
+
+UniqueFd copy_to_sealed_memfd(int file, std::uint64_t size_bytes) {
+    constexpr std::size_t kPieceBytes = std::size_t{1} << 20U;
+    UniqueFd fd = make_memfd();
+    std::vector<std::byte> piece(std::min<std::uint64_t>(size_bytes, kPieceBytes));
+    for (std::uint64_t done = 0; done < size_bytes;) {
+        const std::span<std::byte> room(piece.data(),
+                                        std::min<std::uint64_t>(size_bytes - done, piece.size()));
+        const ssize_t got = ::pread(file, room.data(), room.size(), static_cast<off_t>(done));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            throw_errno("pread");
+        }
+        if (got == 0) {
+            throw std::system_error(std::make_error_code(std::errc::io_error),
+                                    "the file became shorter while it was read");
+        }
+        write_all(fd.get(), room.first(static_cast<std::size_t>(got)));
+        done += static_cast<std::uint64_t>(got);
+    }
+    seal(fd);
+    return fd;
+}
 
 UniqueFd make_sealed_memfd(std::span<const std::byte> bytes) {
     return make_sealed_memfd(std::span(&bytes, 1), kMaxBulkBytes);
@@ -72,20 +122,11 @@ UniqueFd make_sealed_memfd(std::span<const std::span<const std::byte>> pieces,
     if (total > max_bytes) {
         throw std::length_error("payload of " + std::to_string(total) + " bytes");
     }
-    constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-    UniqueFd fd(::memfd_create("m4-bulk", kFlags | MFD_NOEXEC_SEAL));
-    if (!fd && errno == EINVAL) {
-        fd.reset(::memfd_create("m4-bulk", kFlags));
-    }
-    if (!fd) {
-        throw_errno("memfd_create");
-    }
+    UniqueFd fd = make_memfd();
     for (const auto piece : pieces) {
         write_all(fd.get(), piece);
     }
-    if (::fcntl(fd.get(), F_ADD_SEALS, kRequiredSeals | F_SEAL_SEAL) != 0) {
-        throw_errno("memfd seal");
-    }
+    seal(fd);
     return fd;
 }
 
@@ -108,10 +149,7 @@ Fault check_memfd(const wire::Bulk& bulk, const UniqueFd& memfd, std::size_t max
     if (bulk.size_bytes() > max_bytes) {
         return Fault::kBulkTooLarge;
     }
-    // Only a memfd (or a hugetlb one) can carry these seals: a tmpfs file has
-    // none but F_SEAL_SEAL, any other file has no seals at all.
-    const int seals = ::fcntl(memfd.get(), F_GET_SEALS);
-    if (seals < 0 || (seals & kRequiredSeals) != kRequiredSeals) {
+    if (!is_sealed(memfd.get())) {
         return Fault::kBulkUnsealed;
     }
     // The size cannot change any more, so what fstat tells stays true.
@@ -142,7 +180,7 @@ Fault take_view(const wire::Bulk* bulk, UniqueFd& fd, std::size_t max_bytes, Bul
         return Fault::kBulkMissing;
     }
     const UniqueFd memfd = std::move(fd);
-    max_bytes = std::min(max_bytes, kMaxMediaBytes);
+    max_bytes = std::min(max_bytes, kMaxViewBytes);
     BulkView view;
     if (!bulk->in_fd()) {
         const Fault fault = check_inline(*bulk, memfd, max_bytes);

@@ -90,6 +90,11 @@ class Encoder {
 /// The same of pieces, one behind the other, up to `max_bytes` together.
 [[nodiscard]] UniqueFd make_sealed_memfd(std::span<const std::span<const std::byte>> pieces,
                                          std::size_t max_bytes);
+/// Whether the kernel keeps everybody from changing or shrinking what is behind it.
+[[nodiscard]] bool is_sealed(int fd);
+/// A sealed memfd with the first `size_bytes` of a file, which stays where it was. Throws
+/// std::system_error, also where the file has fewer.
+[[nodiscard]] UniqueFd copy_to_sealed_memfd(int file, std::uint64_t size_bytes);
 
 /// Checks a received message. The frame points into `bytes`, which must stay
 /// and be aligned to 8 (operator new is), and is null with any fault.
@@ -162,7 +167,7 @@ class BulkView {
     std::vector<std::byte> copy_;  ///< of what was in the message, which goes
 };
 
-/// As take_bulk(), for at most kMaxMediaBytes, but a memfd is mapped. Its pages are
+/// As take_bulk(), for at most kMaxViewBytes, but a memfd is mapped. Its pages are
 /// all there: a hole, which would cost the reader memory, is kBulkSparse.
 [[nodiscard]] Fault take_view(const wire::Bulk* bulk, UniqueFd& fd, std::size_t max_bytes,
                               BulkView& out);

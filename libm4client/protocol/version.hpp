@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -29,6 +30,12 @@ inline constexpr std::size_t kMaxBulkBytes = std::size_t{64} * 1024 * 1024;
 
 /// The same for what encoders are given: pictures of a phone's camera fit.
 inline constexpr std::size_t kMaxMediaBytes = std::size_t{256} * 1024 * 1024;
+/// Largest adapter file.
+inline constexpr std::size_t kMaxAdapterBytes = std::size_t{1} << 30U;
+/// Largest payload that is read where it lies.
+inline constexpr std::size_t kMaxViewBytes = std::max(kMaxMediaBytes, kMaxAdapterBytes);
+/// Bytes that name an adapter: SHA-256.
+inline constexpr std::size_t kDigestBytes = 32;
 /// Inputs of one encode request.
 inline constexpr std::size_t kMaxInputs = 1024;
 

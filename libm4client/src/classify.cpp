@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "adapter.hpp"
 #include "boundary.hpp"
 #include "embed.hpp"
 #include "options.hpp"
@@ -27,10 +28,12 @@ struct Scores {
     std::size_t columns = 0;
 };
 
-std::vector<std::string> labels_of(Connection& connection, const std::string& part) {
+std::vector<std::string> labels_of(Connection& connection, const std::string& part,
+                                   const m4_adapter_id* adapter) {
     const auto& reply = connection.call<wire::TextReply>([&](Encoder& encoder) {
         const auto name = encoder.builder().CreateString(part);
-        return wire::CreateLabelsRequest(encoder.builder(), name);
+        const auto named = put_adapter(connection, encoder, adapter);
+        return wire::CreateLabelsRequest(encoder.builder(), name, named);
     });
     const auto bulk = reply_text(connection, reply.text());
     std::vector<std::string> labels;
@@ -42,11 +45,12 @@ std::vector<std::string> labels_of(Connection& connection, const std::string& pa
     return labels;
 }
 
-/// By the part's own classifier.
+/// By the part's own classifier, or the adapter's.
 Scores own_scores(Connection& connection, const m4_media* const* inputs, std::size_t count,
-                  const std::string& part) {
-    Encoded encoded = encode(connection, inputs, count, part, wire::EncodeOutput::scores);
-    Scores scores{std::move(encoded.values), labels_of(connection, encoded.part), encoded.dim};
+                  const std::string& part, const m4_adapter_id* adapter) {
+    Encoded encoded = encode(connection, inputs, count, part, wire::EncodeOutput::scores, adapter);
+    Scores scores{std::move(encoded.values), labels_of(connection, encoded.part, adapter),
+                  encoded.dim};
     if (!scores.labels.empty() && scores.labels.size() != scores.columns) {
         connection.fail(M4_E_PROTOCOL, "the service sent labels of other classes");
     }
@@ -122,10 +126,13 @@ int m4_classify(m4_client* client, const struct m4_media* const* inputs, size_t 
         if ((known.labels == nullptr) != (known.label_count == 0)) {
             throw invalid("m4_classify_options: labels and label_count contradict each other");
         }
+        if (known.labels != nullptr && known.adapter != nullptr) {
+            throw invalid("m4_classify_options has both labels and an adapter");
+        }
         Connection& connection = *client->connection;
         const std::string part = known.part == nullptr ? "" : known.part;
         Scores scores = known.labels == nullptr
-                            ? own_scores(connection, inputs, count, part)
+                            ? own_scores(connection, inputs, count, part, known.adapter)
                             : label_scores(connection, inputs, count, part, known);
         auto made = std::make_unique<OwnedClasses>();
         made->size = sizeof(m4_classes);

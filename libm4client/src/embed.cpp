@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "adapter.hpp"
 #include "boundary.hpp"
 #include "media.hpp"
 #include "options.hpp"
@@ -55,14 +56,16 @@ double length_of(const float* values, std::size_t dim) {
 namespace m4::client {
 
 Encoded encode(Connection& connection, const m4_media* const* inputs, std::size_t count,
-               const std::string& part, wire::EncodeOutput output) {
+               const std::string& part, wire::EncodeOutput output, const m4_adapter_id* adapter) {
     connection.require_minor(protocol::kMinorOfSenses, "encoding");
     const MediaInputs media(inputs, count);
     const auto& reply = connection.call<wire::EncodeReply>([&](Encoder& encoder) {
         const auto name = encoder.builder().CreateString(part);
         const auto placed = media.put(encoder);
         const auto tables = encoder.builder().CreateVector(placed.tables);
-        return wire::CreateEncodeRequest(encoder.builder(), name, output, tables, placed.data);
+        const auto named = put_adapter(connection, encoder, adapter);
+        return wire::CreateEncodeRequest(encoder.builder(), name, output, tables, placed.data,
+                                         named);
     });
     Encoded encoded;
     encoded.part = text_of(reply.part());

@@ -18,9 +18,11 @@ struct Encoded {
     [[nodiscard]] const float* row(std::size_t input) const { return &values[input * dim]; }
 };
 
-/// Runs inputs through a part; `part` empty: the first that suits. Throws Error.
+/// Runs inputs through a part; `part` empty: the first that suits; `adapter` null: none.
+/// Throws Error.
 [[nodiscard]] Encoded encode(Connection& connection, const m4_media* const* inputs,
-                             std::size_t count, const std::string& part, wire::EncodeOutput output);
+                             std::size_t count, const std::string& part, wire::EncodeOutput output,
+                             const m4_adapter_id* adapter = nullptr);
 /// The same for texts.
 [[nodiscard]] Encoded encode_texts(Connection& connection, const char* const* texts,
                                    std::size_t count, const std::string& part);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <cmath>
 
+#include "adapter.hpp"
 #include "boundary.hpp"
 #include "options.hpp"
 
@@ -38,15 +39,17 @@ void check_generate(const m4_generate_options& options) {
     }
 }
 
-flatbuffers::Offset<wire::GenerateRequest> encode(Encoder& encoder, std::uint64_t session,
+flatbuffers::Offset<wire::GenerateRequest> encode(Encoder& encoder, const m4_session& session,
                                                   const m4_generate_options& options) {
     std::vector<flatbuffers::Offset<flatbuffers::String>> stop;
     for (std::size_t i = 0; i < options.stop_count; ++i) {
         stop.push_back(encoder.builder().CreateString(options.stop[i]));
     }
-    return wire::CreateGenerateRequestDirect(
-        encoder.builder(), session, options.max_tokens, options.temperature, options.top_k,
-        options.top_p, options.seed, stop.empty() ? nullptr : &stop, options.ignore_eos != 0);
+    const auto stops = stop.empty() ? 0 : encoder.builder().CreateVector(stop);
+    const auto adapter = put_adapter(*session.connection, encoder, options.adapter);
+    return wire::CreateGenerateRequest(encoder.builder(), session.id, options.max_tokens,
+                                       options.temperature, options.top_k, options.top_p,
+                                       options.seed, stops, options.ignore_eos != 0, adapter);
 }
 
 /// Waits as the app asked; false when it asked not to wait any longer.
@@ -76,7 +79,7 @@ int m4_generate(m4_session* session, const struct m4_generate_options* options,
         auto made = std::make_unique<m4_stream>();
         made->connection = session->connection;
         made->state = session->connection->start_stream(
-            [&](Encoder& encoder) { return encode(encoder, session->id, known); });
+            [&](Encoder& encoder) { return encode(encoder, *session, known); });
         session->stream = made->state;
         *stream = made.release();
         return M4_OK;

@@ -82,9 +82,13 @@ Status status_of(const wire::StatusReply& reply) {
     status.senses_bytes = reply.senses_bytes();
     status.inputs_encoded = reply.inputs_encoded();
     status.inputs_reused = reply.inputs_reused();
-    status.senses_bytes = reply.senses_bytes();
-    status.inputs_encoded = reply.inputs_encoded();
-    status.inputs_reused = reply.inputs_reused();
+    status.adapters = reply.adapters();
+    status.adapters_resident = reply.adapters_resident();
+    status.adapter_pool_bytes = reply.adapter_pool_bytes();
+    status.adapter_used_bytes = reply.adapter_used_bytes();
+    status.adapter_loads = reply.adapter_loads();
+    status.adapter_evictions = reply.adapter_evictions();
+    status.adapter_load_us = reply.adapter_load_us();
     return status;
 }
 

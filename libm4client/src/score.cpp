@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <cmath>
 
+#include "adapter.hpp"
 #include "boundary.hpp"
 #include "options.hpp"
 #include "text.hpp"
@@ -81,9 +82,10 @@ int m4_score_tokens(m4_client* client, const uint32_t* ids, size_t count,
         const std::uint64_t id = connection.next_id();
         Encoder encoder;
         const auto bulk = encoder.put_ids(tokens);
-        connection.send(
-            encoder.finish(id, wire::CreateScoreRequest(encoder.builder(), bulk, known.top_n)),
-            deadline);
+        const auto adapter = put_adapter(connection, encoder, known.adapter);
+        connection.send(encoder.finish(id, wire::CreateScoreRequest(encoder.builder(), bulk,
+                                                                    known.top_n, adapter)),
+                        deadline);
         collect(connection, id, tokens.size(), known.top_n, deadline, *made);
         made->logprobs.back() = NAN;  // nothing follows the last token
         made->size = sizeof(m4_score);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "adapter.hpp"
 #include "boundary.hpp"
 #include "options.hpp"
 #include "text.hpp"
@@ -48,7 +49,8 @@ int m4_session_create(m4_client* client, const struct m4_session_options* option
         made->connection = client->connection;
         const auto& reply = client->connection->call<wire::SessionReply>(
             [&](Encoder& encoder) {
-                return wire::CreateSessionCreateRequest(encoder.builder(), known.capacity);
+                const auto adapter = put_adapter(*client->connection, encoder, known.adapter);
+                return wire::CreateSessionCreateRequest(encoder.builder(), known.capacity, adapter);
             },
             Connection::Late::kCloseSession);
         made->id = reply.session();

@@ -43,6 +43,8 @@ const char* m4_strerror(int code) {
             return "internal error of the service";
         case M4_E_UNSUPPORTED:
             return "the image has no part that does this";
+        case M4_E_ADAPTER:
+            return "the adapter does not fit or is broken";
         default:
             return "unknown error";
     }

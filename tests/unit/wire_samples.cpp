@@ -72,6 +72,8 @@ void add_status(Sum& sum, const wire::StatusReply& s) {
             s.kv_pool_bytes(), s.kv_used_bytes(), s.uptime_ms(), s.start_to_ready_ms(),
             s.tokens_prompt(), s.tokens_generated(), s.clients(), s.sessions(), s.requests_active(),
             s.requests_queued(), s.senses_bytes(), s.inputs_encoded(), s.inputs_reused());
+    sum.all(s.adapters(), s.adapters_resident(), s.adapter_pool_bytes(), s.adapter_used_bytes(),
+            s.adapter_loads(), s.adapter_evictions(), s.adapter_load_us());
 }
 
 void add_media(Sum& sum, const wire::Media* m) {
@@ -89,6 +91,23 @@ void add_parts(Sum& sum, const wire::PartsReply& parts) {
         sum.all(e->name(), e->kind(), e->architecture(), e->modality(), e->space(), e->parameters(),
                 e->embedding(), e->scores(), e->labels(), e->hidden_rows(), e->hidden_columns(),
                 e->feature_rows(), e->feature_columns(), e->rate_hz());
+    }
+}
+
+void add_adapter(Sum& sum, const wire::AdapterReply& a) {
+    sum.all(a.digest(), a.accepted(), a.kept(), a.reason(), a.name(), a.task(), a.prompt_template(),
+            a.base_name(), a.architecture(), a.source(), a.base(), a.present(), a.probed(),
+            a.image(), a.part(), a.pairs(), a.matched(), a.acting(), a.rank(), a.labels(), a.head(),
+            a.bytes(), a.device_bytes(), a.unmatched());
+}
+
+void add_adapters(Sum& sum, const wire::AdapterListReply& list) {
+    sum.all(list.truncated(), list.used_bytes(), list.quota_bytes());
+    for (flatbuffers::uoffset_t i = 0; list.entries() != nullptr && i < list.entries()->size();
+         ++i) {
+        const auto* e = list.entries()->Get(i);
+        sum.all(e->digest(), e->name(), e->task(), e->part(), e->uid(), e->bytes(), e->rank(),
+                e->pairs(), e->head(), e->published(), e->sessions(), e->resident(), e->unused_s());
     }
 }
 
@@ -126,7 +145,7 @@ void add_request(Sum& sum, const wire::Frame& frame) {
     } else if (const auto* detokenize = frame.body_as_DetokenizeRequest()) {
         sum.add(detokenize->ids());
     } else if (const auto* create = frame.body_as_SessionCreateRequest()) {
-        sum.add(create->capacity());
+        sum.all(create->capacity(), create->adapter());
     } else if (const auto* clone = frame.body_as_SessionCloneRequest()) {
         sum.add(clone->session());
     } else if (const auto* append = frame.body_as_SessionAppendRequest()) {
@@ -140,11 +159,11 @@ void add_request(Sum& sum, const wire::Frame& frame) {
     } else if (const auto* generate = frame.body_as_GenerateRequest()) {
         sum.all(generate->session(), generate->max_tokens(), generate->temperature(),
                 generate->top_k(), generate->top_p(), generate->seed(), generate->stop(),
-                generate->ignore_eos());
+                generate->ignore_eos(), generate->adapter());
     } else if (const auto* score = frame.body_as_ScoreRequest()) {
-        sum.all(score->ids(), score->top_n());
+        sum.all(score->ids(), score->top_n(), score->adapter());
     } else if (const auto* encode = frame.body_as_EncodeRequest()) {
-        sum.all(encode->part(), encode->output(), encode->data());
+        sum.all(encode->part(), encode->output(), encode->data(), encode->adapter());
         for (flatbuffers::uoffset_t i = 0;
              encode->inputs() != nullptr && i < encode->inputs()->size(); ++i) {
             add_media(sum, encode->inputs()->Get(i));
@@ -158,7 +177,15 @@ void add_request(Sum& sum, const wire::Frame& frame) {
                 transcribe->max_tokens(), transcribe->prompt());
         add_media(sum, transcribe->input());
     } else if (const auto* labels = frame.body_as_LabelsRequest()) {
-        sum.add(labels->part());
+        sum.all(labels->part(), labels->adapter());
+    } else if (const auto* brought = frame.body_as_AdapterAddRequest()) {
+        sum.all(brought->file(), brought->keep());
+    } else if (const auto* removed = frame.body_as_AdapterRemoveRequest()) {
+        sum.add(removed->digest());
+    } else if (const auto* publish = frame.body_as_AdapterPublishRequest()) {
+        sum.all(publish->digest(), publish->published());
+    } else if (const auto* collect = frame.body_as_AdapterCollectRequest()) {
+        sum.add(collect->unused_s());
     } else if (const auto* bench = frame.body_as_BenchRequest()) {
         sum.all(bench->context(), bench->tokens(), bench->prefill());
     } else if (const auto* cancel = frame.body_as_CancelRequest()) {
@@ -199,6 +226,12 @@ void add_reply(Sum& sum, const wire::Frame& frame) {
         sum.all(written->part(), written->language(), written->windows(), written->usage());
     } else if (const auto* parts = frame.body_as_PartsReply()) {
         add_parts(sum, *parts);
+    } else if (const auto* adapter = frame.body_as_AdapterReply()) {
+        add_adapter(sum, *adapter);
+    } else if (const auto* adapters = frame.body_as_AdapterListReply()) {
+        add_adapters(sum, *adapters);
+    } else if (const auto* collected = frame.body_as_AdapterCollectReply()) {
+        sum.all(collected->removed(), collected->bytes());
     } else if (const auto* progress = frame.body_as_BenchProgress()) {
         sum.add(progress->percent());
     } else if (const auto* bench = frame.body_as_BenchReply()) {
@@ -239,8 +272,9 @@ std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_requests() {
         {Body::DetokenizeRequest, sample([](Encoder& e) {
              return wire::CreateDetokenizeRequest(e.builder(), e.put_ids(kIds));
          })},
-        {Body::SessionCreateRequest,
-         sample([](Encoder& e) { return wire::CreateSessionCreateRequest(e.builder(), 512); })},
+        {Body::SessionCreateRequest, sample([](Encoder& e) {
+             return wire::CreateSessionCreateRequestDirect(e.builder(), 512, &kDigest);
+         })},
         {Body::SessionCloneRequest,
          sample([](Encoder& e) { return wire::CreateSessionCloneRequest(e.builder(), 9); })},
         {Body::SessionAppendRequest, sample([](Encoder& e) {
@@ -256,10 +290,12 @@ std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_requests() {
              const std::vector<flatbuffers::Offset<flatbuffers::String>> stop{
                  e.builder().CreateString("\n\n"), e.builder().CreateString("END")};
              return wire::CreateGenerateRequestDirect(e.builder(), 9, 64, 0.8F, 40, 0.95F, 1234,
-                                                      &stop, true);
+                                                      &stop, true, &kDigest);
          })},
         {Body::ScoreRequest, sample([](Encoder& e) {
-             return wire::CreateScoreRequest(e.builder(), e.put_ids(kIds), 5);
+             const auto ids = e.put_ids(kIds);
+             const auto adapter = e.builder().CreateVector(kDigest);
+             return wire::CreateScoreRequest(e.builder(), ids, 5, adapter);
          })},
         {Body::BenchRequest,
          sample([](Encoder& e) { return wire::CreateBenchRequest(e.builder(), 16, 32, 64); })},
@@ -271,8 +307,9 @@ std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_requests() {
              const auto part = e.builder().CreateString("eye");
              const auto data = e.put_text("twelve bytestwenty-more-bytes..");
              const auto vector = e.builder().CreateVector(inputs);
+             const auto adapter = e.builder().CreateVector(kDigest);
              return wire::CreateEncodeRequest(e.builder(), part, wire::EncodeOutput::scores, vector,
-                                              data);
+                                              data, adapter);
          })},
         {Body::SessionMediaRequest, sample([](Encoder& e) {
              const auto part = e.builder().CreateString("eye");
@@ -294,8 +331,22 @@ std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_requests() {
          })},
         {Body::PartsRequest,
          sample([](Encoder& e) { return wire::CreatePartsRequest(e.builder()); })},
-        {Body::LabelsRequest,
-         sample([](Encoder& e) { return wire::CreateLabelsRequestDirect(e.builder(), "eye"); })},
+        {Body::LabelsRequest, sample([](Encoder& e) {
+             return wire::CreateLabelsRequestDirect(e.builder(), "eye", &kDigest);
+         })},
+        {Body::AdapterAddRequest, sample([](Encoder& e) {
+             return wire::CreateAdapterAddRequest(e.builder(), e.put_text("a file"), true);
+         })},
+        {Body::AdapterListRequest,
+         sample([](Encoder& e) { return wire::CreateAdapterListRequest(e.builder()); })},
+        {Body::AdapterRemoveRequest, sample([](Encoder& e) {
+             return wire::CreateAdapterRemoveRequestDirect(e.builder(), &kDigest);
+         })},
+        {Body::AdapterPublishRequest, sample([](Encoder& e) {
+             return wire::CreateAdapterPublishRequestDirect(e.builder(), &kDigest, true);
+         })},
+        {Body::AdapterCollectRequest,
+         sample([](Encoder& e) { return wire::CreateAdapterCollectRequest(e.builder(), 3600); })},
         {Body::CancelRequest,
          sample([](Encoder& e) { return wire::CreateCancelRequest(e.builder(), 41); })},
     };
@@ -370,6 +421,26 @@ std::map<wire::Body, std::function<Packet(std::uint64_t)>> make_replies() {
                                              86000000, 512, 10, 10, 197, 768, 672, 224, 0)};
              return wire::CreatePartsReplyDirect(e.builder(), &entries, true);
          })},
+        {Body::AdapterReply, sample([](Encoder& e) {
+             const std::vector<flatbuffers::Offset<flatbuffers::String>> unmatched{
+                 e.builder().CreateString("a.weight: no such tensor"),
+                 e.builder().CreateString("b.weight: is 3 x 4, not 4 x 4")};
+             return wire::CreateAdapterReplyDirect(
+                 e.builder(), &kDigest, true, true, "changes 2 matrices", "tone", "rewrite",
+                 "Q: {prompt}", "nano-base", "llama", "peft", &kDigest, &kDigest, &kDigest,
+                 &kDigest, "backbone", 4, 2, 2, 8, 3, true, 5000, 8192, &unmatched);
+         })},
+        {Body::AdapterListReply, sample([](Encoder& e) {
+             const std::vector<flatbuffers::Offset<wire::AdapterEntry>> entries{
+                 wire::CreateAdapterEntryDirect(e.builder(), &kDigest, "tone", "rewrite",
+                                                "backbone", 1000, 5000, 8, 4, false, true, 2, true,
+                                                90),
+                 wire::CreateAdapterEntryDirect(e.builder(), &kDigest, "mood", "", "", 0, 700, 0, 0,
+                                                true)};
+             return wire::CreateAdapterListReplyDirect(e.builder(), &entries, true, 5700, 1 << 30);
+         })},
+        {Body::AdapterCollectReply,
+         sample([](Encoder& e) { return wire::CreateAdapterCollectReply(e.builder(), 2, 5700); })},
         {Body::OkReply, sample([](Encoder& e) { return wire::CreateOkReply(e.builder()); })},
         {Body::ErrorReply, sample([](Encoder& e) {
              return wire::CreateErrorReplyDirect(e.builder(), -10, "no room", 250);
