@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "adapter_service.hpp"
 #include "print.hpp"
 
 namespace m4ctl {
@@ -135,6 +136,7 @@ void add_adapter(CLI::App& app, const Global& global, Action& action) {
     command->fallthrough();
     add_adapter_import(command, global, action);
     add_adapter_inspect(command, global, action);
+    add_adapter_service(command, global, action);
 }
 
 }  // namespace m4ctl

@@ -46,9 +46,11 @@ Client connect(const Global& global) {
     return Client(client);
 }
 
-Session create_session(const Client& client) {
+Session create_session(const Client& client, const m4_adapter_id* adapter) {
+    m4_session_options options = M4_INIT(m4_session_options);
+    options.adapter = adapter;
     m4_session* session = nullptr;
-    check(m4_session_create(client.get(), nullptr, &session), client.get());
+    check(m4_session_create(client.get(), &options, &session), client.get());
     return Session(session);
 }
 

@@ -17,6 +17,7 @@ enum ExitCode {
     kExitFailed = 1,
     kExitUsage = 2,
     kExitUnavailable = 3,
+    kExitRefused = 4,
     kExitInterrupted = 130,
 };
 
@@ -70,7 +71,8 @@ using ModelInfo = struct m4_model_info;
 void check(int code, const m4_client* client);
 
 [[nodiscard]] Client connect(const Global& global);
-[[nodiscard]] Session create_session(const Client& client);
+/// `adapter` null: none.
+[[nodiscard]] Session create_session(const Client& client, const m4_adapter_id* adapter);
 [[nodiscard]] ModelInfo model_info(const Client& client);
 [[nodiscard]] Status status(const Client& client);
 

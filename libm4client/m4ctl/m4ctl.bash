@@ -9,7 +9,7 @@ _m4ctl() {
 	COMPREPLY=()
 
 	case $prev in
-	--socket | --image | --audio | --imu | --out | --base | --query-image | --query-audio | --query-imu)
+	--socket | --image | --audio | --imu | --out | --base | --query-image | --query-audio | --query-imu | --adapter)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -21,7 +21,7 @@ _m4ctl() {
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return
 		;;
-	--timeout | --name | --raise | --max-tokens | --seed | --temperature | --top-k | --top-p | --stop | --ids | --top | --context | --tokens | --prefill | --text | --query-text | --label | --part | --task | --prompt-template)
+	--timeout | --name | --raise | --max-tokens | --seed | --temperature | --top-k | --top-p | --stop | --ids | --top | --context | --tokens | --prefill | --text | --query-text | --label | --part | --task | --prompt-template | --unused)
 		return
 		;;
 	esac
@@ -33,6 +33,7 @@ _m4ctl() {
 		--socket | --timeout | --name | --store | --sysfs | --context | --tokens | --prefill) ((i++)) ;;
 		--image | --audio | --imu | --text | --label | --part | --query-*) ((i++)) ;;
 		--out | --base | --task | --prompt-template) ((i++)) ;;
+		--adapter | --unused) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -47,10 +48,10 @@ _m4ctl() {
 	local words
 	case $command in
 	'') words="status ps parts run score embed classify similar transcribe tokenize detokenize firmware adapter doctor bench $global --version" ;;
-	run) words="--greedy --max-tokens --seed --temperature --top-k --top-p --stop --ignore-eos --stats $media $global" ;;
-	score) words="--ids --top $global" ;;
+	run) words="--greedy --max-tokens --seed --temperature --top-k --top-p --stop --ignore-eos --stats --adapter --no-template $media $global" ;;
+	score) words="--ids --top --adapter $global" ;;
 	embed) words="$media --text --part --hidden $global" ;;
-	classify) words="$media --text --part --label --top $global" ;;
+	classify) words="$media --text --part --label --adapter --top $global" ;;
 	similar) words="$media --text --query-image --query-audio --query-imu --query-text $global" ;;
 	transcribe)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -60,11 +61,21 @@ _m4ctl() {
 	bench) words="--context --tokens --prefill $global" ;;
 	tokenize) words="--no-special $global" ;;
 	adapter)
-		[ -z "$action" ] || mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		case $action in
-		'') words="import inspect $global" ;;
-		import) words="--out --base --part --name --task --prompt-template --store --force $global" ;;
-		inspect) words="--base $global" ;;
+		'') words="import inspect check add list publish unpublish rm gc $global" ;;
+		import)
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+			words="--out --base --part --name --task --prompt-template --store --force $global"
+			;;
+		inspect)
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+			words="--base $global"
+			;;
+		check | add)
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+			words=$global
+			;;
+		gc) words="--unused $global" ;;
 		*) words=$global ;;
 		esac
 		;;

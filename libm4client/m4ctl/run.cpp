@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "adapter_args.hpp"
 #include "commands.hpp"
 #include "media_args.hpp"
 #include "print.hpp"
@@ -32,6 +33,8 @@ struct RunOptions {
     float top_p = 0.95F;
     std::vector<std::string> stop;
     std::vector<MediaArg> media;
+    std::string adapter;
+    bool no_template = false;
 };
 
 /// From here to the end of the scope Ctrl-C is a readable descriptor.
@@ -273,9 +276,13 @@ void append_prompt(const Client& client, const Session& session, const std::stri
 }
 
 int run(const Global& global, const RunOptions& options) {
-    const std::string prompt = text_or_stdin(options.prompt, options.prompt_given, "a prompt");
+    std::string prompt = text_or_stdin(options.prompt, options.prompt_given, "a prompt");
     const Client client = connect(global);
-    const Session session = create_session(client);
+    const auto adapter = choose_adapter(client, options.adapter);
+    if (adapter && !options.no_template) {
+        prompt = filled(adapter->prompt_template, prompt);
+    }
+    const Session session = create_session(client, id_or_null(adapter));
     if (options.media.empty()) {
         check(m4_session_append_text(session.get(), prompt.data(), prompt.size(), M4_ADD_SPECIAL),
               client.get());
@@ -306,7 +313,9 @@ int run(const Global& global, const RunOptions& options) {
     Outcome outcome;
     follow(client, stream, global, global.json ? nullptr : &printer, outcome);
     if (global.json) {
-        print_json(to_json(outcome));
+        nlohmann::json all = to_json(outcome);
+        all["adapter"] = adapter ? nlohmann::json(hex_of(adapter->id)) : nlohmann::json();
+        print_json(all);
     } else {
         printer.finish();
     }
@@ -350,6 +359,10 @@ void add_run(CLI::App& app, const Global& global, Action& action) {
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->allow_extra_args(false);
     add_media_options(*command, options->media, false);
+    command
+        ->add_flag("--no-template", options->no_template,
+                   "The prompt as it is, without the adapter's template")
+        ->needs(add_adapter_option(*command, options->adapter));
     command->add_flag("--ignore-eos", options->ignore_eos, "Go on past the end token");
     command->add_flag("--stats", options->stats, "Token counts and times on stderr");
     command->callback([&global, &action, options, prompt] {

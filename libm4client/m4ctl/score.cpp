@@ -5,6 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "adapter_args.hpp"
 #include "commands.hpp"
 #include "print.hpp"
 
@@ -19,6 +20,7 @@ struct ScoreOptions {
     std::string text;
     bool text_given = false;
     uint32_t top_n = 1;
+    std::string adapter;
 };
 
 std::vector<uint32_t> parse_ids(const std::string& list) {
@@ -121,8 +123,10 @@ int run(const Global& global, const ScoreOptions& options) {
     if (options.ids.empty()) {
         ids = tokenize(client, text, true);
     }
+    const auto adapter = choose_adapter(client, options.adapter);
     m4_score_options score_options = M4_INIT(m4_score_options);
     score_options.top_n = options.top_n;
+    score_options.adapter = id_or_null(adapter);
     m4_score* raw = nullptr;
     check(m4_score_tokens(client.get(), ids.data(), ids.size(), &score_options, &raw),
           client.get());
@@ -149,6 +153,7 @@ void add_score(CLI::App& app, const Global& global, Action& action) {
     command->add_option("--top", options->top_n, "Likeliest next tokens to tell at each row")
         ->type_name("N")
         ->capture_default_str();
+    add_adapter_option(*command, options->adapter);
     command->callback([&global, &action, options, text] {
         options->text_given = text->count() > 0;
         action = [&global, options] { return run(global, *options); };

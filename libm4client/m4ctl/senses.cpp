@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "adapter_args.hpp"
 #include "commands.hpp"
 #include "media_args.hpp"
 #include "print.hpp"
@@ -23,6 +24,7 @@ struct SenseOptions {
     std::string part;
     bool hidden = false;
     std::vector<std::string> labels;
+    std::string adapter;
     uint32_t top_n = 5;
     std::vector<MediaArg> queries;
 };
@@ -97,6 +99,7 @@ int classify(const Global& global, const SenseOptions& options) {
     for (const std::string& label : options.labels) {
         labels.push_back(label.c_str());
     }
+    const auto adapter = choose_adapter(client, options.adapter);
     nlohmann::json all = nlohmann::json::array();
     std::vector<std::vector<std::string>> rows;
     for (const MediaGroup& group : groups) {
@@ -107,6 +110,7 @@ int classify(const Global& global, const SenseOptions& options) {
         how.labels = labels.empty() ? nullptr : labels.data();
         how.label_count = labels.size();
         how.top_n = options.top_n;
+        how.adapter = id_or_null(adapter);
         m4_classes* raw = nullptr;
         check(m4_classify(client.get(), inputs.data(), inputs.size(), &how, &raw), client.get());
         const Classes classes(raw);
@@ -264,7 +268,8 @@ void add_senses(CLI::App& app, const Global& global, Action& action) {
         ->type_name("TEXT")
         ->expected(1)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-        ->allow_extra_args(false);
+        ->allow_extra_args(false)
+        ->excludes(add_adapter_option(*command, options->adapter));
     command->add_option("--top", options->top_n, "Classes to tell of each; 0: all")
         ->type_name("N")
         ->capture_default_str();

@@ -39,12 +39,30 @@ nlohmann::json to_json(const Status& s) {
         {"senses_bytes", s.senses_bytes},
         {"inputs_encoded", s.inputs_encoded},
         {"inputs_reused", s.inputs_reused},
+        {"adapters", s.adapters},
+        {"adapters_resident", s.adapters_resident},
+        {"adapter_pool_bytes", s.adapter_pool_bytes},
+        {"adapter_used_bytes", s.adapter_used_bytes},
+        {"adapter_loads", s.adapter_loads},
+        {"adapter_evictions", s.adapter_evictions},
+        {"adapter_load_us", s.adapter_load_us},
     };
 }
 
 std::string drm_words(const Status& s) {
     return s.render_node[0] == '\0' ? "none: not a device of the kernel's"
                                     : std::string(s.render_node) + ", " + s.drm_driver;
+}
+
+std::string adapter_words(const Status& s) {
+    const std::string loads = s.adapter_loads == 0
+                                  ? "none loaded yet"
+                                  : std::to_string(s.adapter_loads) + " loads of " +
+                                        time_text(s.adapter_load_us / s.adapter_loads) + ", " +
+                                        std::to_string(s.adapter_evictions) + " made room";
+    return std::to_string(s.adapters) + " kept, " + std::to_string(s.adapters_resident) +
+           " ready in " + size_text(s.adapter_used_bytes) + " of " +
+           size_text(s.adapter_pool_bytes) + "; " + loads;
 }
 
 void print(const Status& s) {
@@ -70,6 +88,7 @@ void print(const Status& s) {
         {"senses", std::to_string(s.inputs_encoded) + " inputs encoded, " +
                        std::to_string(s.inputs_reused) + " known already; " +
                        size_text(s.senses_bytes) + " held"},
+        {"adapters", adapter_words(s)},
         {"clients", std::to_string(s.clients) + ", sessions " + std::to_string(s.sessions)},
         {"requests", std::to_string(s.requests_active) + " active, " +
                          std::to_string(s.requests_queued) + " queued"},
