@@ -10,6 +10,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 
 #include "fd_leak.hpp"
 #include "protocol/codec.hpp"
@@ -114,6 +115,30 @@ TEST_CASE("every message of the schema survives the socket") {
         ++seen;
     }
     CHECK(seen == test::wire_samples().size());
+}
+
+TEST_CASE("a file is copied, piece by piece, to where nobody changes it") {
+    const test::FdLeakCheck leaks;
+    std::string content(3'000'001, 'x');
+    for (std::size_t i = 0; i < content.size(); ++i) {
+        content[i] = static_cast<char>(i * 31 + i / 4096);
+    }
+    UniqueFd file(::memfd_create("test", MFD_CLOEXEC));
+    REQUIRE(file);
+    REQUIRE(::write(file.get(), content.data(), content.size()) ==
+            static_cast<ssize_t>(content.size()));
+    CHECK(!is_sealed(file.get()));
+    CHECK(!is_sealed(-1));
+    const UniqueFd copy = copy_to_sealed_memfd(file.get(), content.size());
+    CHECK(is_sealed(copy.get()));
+    CHECK(::write(copy.get(), "x", 1) < 0);
+    std::string read(content.size() + 1, '\0');
+    CHECK(::pread(copy.get(), read.data(), read.size(), 0) == static_cast<ssize_t>(content.size()));
+    CHECK(read.compare(0, content.size(), content) == 0);
+    CHECK(::lseek(file.get(), 0, SEEK_CUR) == static_cast<off_t>(content.size()));
+    CHECK_THROWS_AS((void)copy_to_sealed_memfd(file.get(), content.size() + 1), std::system_error);
+    CHECK_THROWS_AS((void)copy_to_sealed_memfd(-1, 1), std::system_error);
+    CHECK(is_sealed(copy_to_sealed_memfd(file.get(), 0).get()));
 }
 
 TEST_CASE("fields arrive as they were sent") {
