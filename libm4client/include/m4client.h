@@ -261,8 +261,9 @@ struct m4_session_options {
  * M4_E_QUOTA, M4_E_BUSY (too many sessions), M4_E_TOO_LARGE (the capacity is
  * over the model's context, or all the KV memory there is). With an adapter also
  * M4_E_NOT_FOUND (the caller has none of that name), M4_E_ADAPTER (it fits the
- * image no more), M4_E_VERSION (the service is older than adapters); so wherever
- * one is named.
+ * image no more), M4_E_TOO_LARGE (it takes more than the device's memory for all
+ * adapters), M4_E_VERSION (the service is older than adapters); so wherever one is
+ * named.
  */
 int m4_session_create(m4_client *client, const struct m4_session_options *options,
 		      m4_session **session);
@@ -602,8 +603,8 @@ int m4_parts(m4_client *client, struct m4_part **parts, size_t *count);
 struct m4_adapter_add_options {
 	size_t size;
 	/*
-	 * 1: kept for the caller's uid, across connections and restarts, until it is
-	 * removed; 0: it is the connection's, and goes with it.
+	 * 1: kept for the caller's uid, whatever connection of his asks for it, until
+	 * it is removed; 0: it is the connection's, and goes with it.
 	 */
 	uint32_t keep;
 };
@@ -645,7 +646,7 @@ struct m4_adapter_report {
  * stays the caller's, at the place where it was. At most 1 GiB.
  * M4_E_ADAPTER: it was refused, and *report tells why, the one output that a
  * failure gives. M4_E_INVALID (no such file), M4_E_TOO_LARGE, M4_E_QUOTA (more than
- * a uid may keep), M4_E_BUSY, M4_E_VERSION (the service is older than this call, as
+ * a uid may keep, or a connection have without), M4_E_BUSY, M4_E_VERSION (the service is older than this call, as
  * for all of these), without a report. Free with m4_adapter_report_free().
  */
 int m4_adapter_add(m4_client *client, int fd, const struct m4_adapter_add_options *options,
@@ -685,8 +686,8 @@ int m4_adapter_list(m4_client *client, struct m4_adapter_entry **entries, size_t
 		    struct m4_adapter_usage *usage);
 
 /*
- * Keep it no more. Who uses it goes on. The caller's uid's own, any for root;
- * M4_E_NOT_FOUND, M4_E_PERMISSION.
+ * Keep it no more. Who uses it goes on. The caller's uid's own, any for root; of
+ * others M4_E_NOT_FOUND.
  */
 int m4_adapter_remove(m4_client *client, const struct m4_adapter_id *id);
 
@@ -699,7 +700,7 @@ int m4_adapter_publish(m4_client *client, const struct m4_adapter_id *id, uint32
 /*
  * Remove those that fit no part of the image any more, and those not asked for
  * in `unused_s` seconds (0: all that nobody uses; UINT64_MAX: none by age); the
- * caller's uid's, all for root. Either output may be NULL.
+ * caller's uid's, all for root, and no published one. Either output may be NULL.
  */
 int m4_adapter_collect(m4_client *client, uint64_t unused_s, uint32_t *removed, uint64_t *bytes);
 
