@@ -29,7 +29,7 @@ template <std::size_t N>
 void copy_text(char (&field)[N], std::string_view text) {
     const std::string_view fits = clip_utf8(text, N - 1);
     std::memset(field, 0, N);
-    std::memcpy(field, fits.data(), fits.size());
+    fits.copy(field, fits.size());
 }
 
 /// Text as the API takes it: a pointer and a length, or SIZE_MAX.
