@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "adapters/admission.hpp"
 #include "config.hpp"
 #include "ipc/server.hpp"
 #include "lib/error.hpp"
@@ -111,6 +112,11 @@ ipc::ServiceInfo describe(const Config& config, const lifecycle::OpenedImage& op
         info.eos_id = tokenizer->eos_id();
     }
     return info;
+}
+
+/// Its bytes in the mapping.
+std::span<const std::byte> manifest_of(const firmware::MappedImage& mapped) {
+    return mapped.mapping().first(mapped.image().manifest().manifest_bytes);
 }
 
 std::unique_ptr<const sched::TextModel> make_text(const firmware::Tokenizer* tokenizer) {
@@ -265,6 +271,9 @@ int serve(const Config& config, Start& start) {
     parts.completions = &completions;
     parts.text = text.get();
     parts.parts = &image_parts;
+    const adapters::Admission admission(manifest_of(opened.mapped));
+    parts.check_adapter = [&](const adapters::File& file) { return admission.check(file); };
+    parts.image = &opened.mapped.image();
     parts.info = describe(config, opened, tokenizers.backbone(), model->report());
     ipc::Listener listener = open_listener(config, start.inherited);
     const auto took = SteadyClock::now() - start.began;
@@ -341,5 +350,8 @@ int run(int argc, char** argv) {
 }  // namespace m4
 
 int main(int argc, char** argv) {
+    if (argc == 2 && std::string_view(argv[1]) == m4::adapters::kCheckArgument) {
+        return m4::adapters::check_main();
+    }
     return m4::run(argc, argv);
 }

@@ -108,6 +108,18 @@ struct LowRankPair {
     std::span<const std::byte> b;  ///< [N, rank]
 };
 
+/// Of the device's memory, for one pair of a matrix [rows, columns].
+[[nodiscard]] constexpr std::uint64_t low_rank_bytes(std::uint64_t rows, std::uint64_t columns,
+                                                     std::uint32_t rank, m4_dtype dtype) {
+    constexpr std::uint64_t kElements = 8;  // whole units, and B's quads two by two
+    const std::uint64_t element = dtype == M4_DTYPE_F16 ? 2 : 4;
+    const std::uint64_t ranks = (rank + 3) / 4 * 4;
+    const auto whole = [](std::uint64_t count) {
+        return (count + kElements - 1) / kElements * kElements;
+    };
+    return ranks * element * (whole(columns) + whole(rows));
+}
+
 /// Low-rank pairs in the form that kernels read, in the host's memory; in the device's
 /// while they are used. Must not outlive its Engine; engine thread only.
 class Adapter {

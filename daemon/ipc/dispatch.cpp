@@ -20,6 +20,11 @@ Command fault_command(Fault fault, const std::string& limit) {
     return Violation{protocol::fault_text(fault)};
 }
 
+/// Adapters have heads; this service does not run them yet.
+sched::Failure no_heads() {
+    return {M4_E_UNSUPPORTED, "this service runs no heads of adapters", 0};
+}
+
 Command text_command(const wire::Bulk* bulk, UniqueFd& fd, const Limits& limits, bool add_special,
                      std::optional<sched::SessionId> session) {
     protocol::BulkBytes payload;
@@ -64,8 +69,63 @@ Command to_command(const wire::SessionAppendRequest& append, UniqueFd& fd, const
     return sched::Request{std::move(request)};
 }
 
+/// A digest that may be absent, or what to answer instead.
+std::optional<Command> take_digest(const flatbuffers::Vector<std::uint8_t>* bytes,
+                                   std::optional<sched::AdapterDigest>& out) {
+    const auto given = protocol::span_of(bytes);
+    if (given.empty()) {
+        return std::nullopt;
+    }
+    sched::AdapterDigest digest{};
+    if (given.size() != digest.size()) {
+        return Violation{"an adapter's digest has 32 bytes"};
+    }
+    std::copy(given.begin(), given.end(), digest.begin());
+    out = digest;
+    return std::nullopt;
+}
+
+template <typename Wanted>
+Command digest_command(const flatbuffers::Vector<std::uint8_t>* bytes, Wanted wanted) {
+    std::optional<sched::AdapterDigest> digest;
+    if (auto refusal = take_digest(bytes, digest)) {
+        return std::move(*refusal);
+    }
+    if (!digest) {
+        return Violation{"a request about an adapter names it"};
+    }
+    wanted.digest = *digest;
+    return wanted;
+}
+
+Command to_command(const wire::SessionCreateRequest& create) {
+    sched::CreateSession request{create.capacity()};
+    if (auto refusal = take_digest(create.adapter(), request.adapter.digest)) {
+        return std::move(*refusal);
+    }
+    return sched::Request{std::move(request)};
+}
+
+Command to_command(const wire::AdapterAddRequest& add, UniqueFd& fd, const Limits& limits) {
+    AddAdapter request;
+    request.keep = add.keep();
+    auto file = std::make_shared<protocol::BulkView>();
+    const Fault fault = protocol::take_view(add.file(), fd, limits.adapter_bytes, *file);
+    if (fault == Fault::kBulkUnsealed || fault == Fault::kBulkSize || fault == Fault::kBulkSparse) {
+        return sched::Failure{M4_E_INVALID, protocol::fault_text(fault), 0};
+    }
+    if (fault != Fault::kNone) {
+        return fault_command(fault, std::to_string(limits.adapter_bytes) + " bytes of an adapter");
+    }
+    request.file = std::move(file);
+    return request;
+}
+
 Command to_command(const wire::GenerateRequest& generate) {
     sched::Generate request;
+    if (auto refusal = take_digest(generate.adapter(), request.adapter.digest)) {
+        return std::move(*refusal);
+    }
     request.session = generate.session();
     request.max_tokens = generate.max_tokens();
     request.sampling.temperature = generate.temperature();
@@ -84,6 +144,9 @@ Command to_command(const wire::GenerateRequest& generate) {
 Command to_command(const wire::ScoreRequest& score, UniqueFd& fd, const Limits& limits) {
     sched::Score request;
     request.top_n = score.top_n();
+    if (auto refusal = take_digest(score.adapter(), request.adapter.digest)) {
+        return std::move(*refusal);
+    }
     if (auto refusal = take_ids(score.ids(), fd, limits, request.ids)) {
         return std::move(*refusal);
     }
@@ -138,6 +201,11 @@ std::optional<Command> take_media(const wire::Bulk* bulk, UniqueFd& fd, const Li
 Command to_command(const wire::EncodeRequest& encode, UniqueFd& fd, const Limits& limits) {
     EncodeMedia request;
     request.inputs.part = text_of(encode.part());
+    if (protocol::span_of(encode.adapter()).size() != 0) {
+        // What came with it goes: the connection lives on.
+        fd.reset();
+        return no_heads();
+    }
     if (encode.output() < wire::EncodeOutput::embedding ||
         encode.output() > wire::EncodeOutput::hidden) {
         return Violation{"an encode request wants an embedding, scores or hidden states"};
@@ -208,8 +276,7 @@ Command body_command(const wire::Frame& frame, UniqueFd& fd, const Limits& limit
         case wire::Body::DetokenizeRequest:
             return to_command(*frame.body_as_DetokenizeRequest(), fd, limits);
         case wire::Body::SessionCreateRequest:
-            return sched::Request{
-                sched::CreateSession{frame.body_as_SessionCreateRequest()->capacity()}};
+            return to_command(*frame.body_as_SessionCreateRequest());
         case wire::Body::SessionCloneRequest:
             return sched::Request{
                 sched::CloneSession{frame.body_as_SessionCloneRequest()->session()}};
@@ -243,7 +310,22 @@ Command body_command(const wire::Frame& frame, UniqueFd& fd, const Limits& limit
         case wire::Body::PartsRequest:
             return AskParts{};
         case wire::Body::LabelsRequest:
+            if (protocol::span_of(frame.body_as_LabelsRequest()->adapter()).size() != 0) {
+                return no_heads();
+            }
             return AskLabels{std::string(text_of(frame.body_as_LabelsRequest()->part()))};
+        case wire::Body::AdapterAddRequest:
+            return to_command(*frame.body_as_AdapterAddRequest(), fd, limits);
+        case wire::Body::AdapterListRequest:
+            return ListAdapters{};
+        case wire::Body::AdapterRemoveRequest:
+            return digest_command(frame.body_as_AdapterRemoveRequest()->digest(), RemoveAdapter{});
+        case wire::Body::AdapterPublishRequest: {
+            const auto& publish = *frame.body_as_AdapterPublishRequest();
+            return digest_command(publish.digest(), PublishAdapter{{}, publish.published()});
+        }
+        case wire::Body::AdapterCollectRequest:
+            return CollectAdapters{frame.body_as_AdapterCollectRequest()->unused_s()};
         case wire::Body::CancelRequest:
             return Cancel{frame.body_as_CancelRequest()->target()};
         default:

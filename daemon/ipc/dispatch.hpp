@@ -57,6 +57,27 @@ struct TranscribeMedia {
     std::shared_ptr<const protocol::BulkView> data;
 };
 
+/// Check, and keep where that is wanted; the file lies where the client put it.
+struct AddAdapter {
+    std::shared_ptr<const protocol::BulkView> file;
+    bool keep = false;
+};
+
+struct ListAdapters {};
+
+struct RemoveAdapter {
+    sched::AdapterDigest digest{};
+};
+
+struct PublishAdapter {
+    sched::AdapterDigest digest{};
+    bool published = false;
+};
+
+struct CollectAdapters {
+    std::uint64_t unused_s = 0;
+};
+
 struct Cancel {
     sched::RequestId target = 0;
 };
@@ -66,9 +87,10 @@ struct Violation {
     std::string what;
 };
 
-using Command =
-    std::variant<Greeting, AskStatus, AskModel, AskParts, AskLabels, EncodeText, DecodeIds,
-                 EncodeMedia, TranscribeMedia, sched::Request, Cancel, sched::Failure, Violation>;
+using Command = std::variant<Greeting, AskStatus, AskModel, AskParts, AskLabels, EncodeText,
+                             DecodeIds, EncodeMedia, TranscribeMedia, AddAdapter, ListAdapters,
+                             RemoveAdapter, PublishAdapter, CollectAdapters, sched::Request, Cancel,
+                             sched::Failure, Violation>;
 
 /// What a checked frame asks for; a Failure where it asks for too much. `fd`
 /// came with it: taken where the frame's payload is in it, else a violation.

@@ -26,6 +26,7 @@ struct Limits {
     /// Of what is to be encoded, all inputs of a request together; and how many.
     std::size_t media_bytes = 256U << 20;
     std::size_t inputs = 1024;
+    std::size_t adapter_bytes = 256U << 20;
     /// Up to here text is tokenised in the loop, above in the text worker.
     std::size_t inline_text_bytes = 8U << 10;
     std::size_t inline_ids = 4096;

@@ -20,6 +20,8 @@ constexpr std::size_t kEntriesAMessage = 5000;  // of 8 bytes
 constexpr std::size_t kRowsAMessage = 2000;     // of 4 bytes
 constexpr std::size_t kSessionsAMessage = 300;
 constexpr std::size_t kPartsAMessage = 120;
+/// Names and digests of an adapter come to under 400 bytes.
+constexpr std::size_t kAdaptersAMessage = 120;
 constexpr std::size_t kErrorBytes = 1024;
 
 template <std::size_t N>
@@ -164,6 +166,7 @@ class OutcomeEncoder {
 
     /// For the scheduler, not for clients.
     void operator()(const sched::Prepared& /*prepared*/) {}
+    void operator()(const sched::AdapterChecked& /*checked*/) {}
 
     void operator()(const sched::BenchProgress& progress) {
         Encoder encoder;
@@ -313,6 +316,13 @@ Packet status_packet(sched::RequestId request, const ServiceInfo& info,
     reply.add_senses_bytes(snapshot.senses_bytes);
     reply.add_inputs_encoded(snapshot.inputs_encoded);
     reply.add_inputs_reused(snapshot.inputs_reused);
+    reply.add_adapters(figures.adapters);
+    reply.add_adapters_resident(snapshot.adapter_use.resident);
+    reply.add_adapter_pool_bytes(snapshot.adapter_use.pool_bytes);
+    reply.add_adapter_used_bytes(snapshot.adapter_use.used_bytes);
+    reply.add_adapter_loads(snapshot.adapter_use.loads);
+    reply.add_adapter_evictions(snapshot.adapter_use.evictions);
+    reply.add_adapter_load_us(static_cast<std::uint64_t>(snapshot.adapter_use.load_us));
     return encoder.finish(request, reply.Finish());
 }
 
@@ -401,6 +411,58 @@ std::vector<Packet> outcome_packets(sched::RequestId request, const sched::Outco
     std::vector<Packet> packets;
     std::visit(OutcomeEncoder(request, packets), outcome);
     return packets;
+}
+
+Packet adapters_packet(sched::RequestId request, const std::vector<adapters::Store::Row>& rows,
+                       const sched::Snapshot& snapshot, std::uint64_t used_bytes,
+                       std::uint64_t quota_bytes) {
+    Encoder encoder;
+    auto& builder = encoder.builder();
+    std::vector<flatbuffers::Offset<wire::AdapterEntry>> entries;
+    const std::size_t count = std::min(rows.size(), kAdaptersAMessage);
+    for (std::size_t i = 0; i < count; ++i) {
+        const adapters::Store::Row& row = rows[i];
+        const adapters::Report& report = *row.report;
+        const auto digest = builder.CreateVector(row.digest.data(), row.digest.size());
+        const auto name = builder.CreateString(report.name);
+        const auto task = builder.CreateString(report.task);
+        const auto part = builder.CreateString(report.part);
+        const auto figures = std::find_if(
+            snapshot.adapters.begin(), snapshot.adapters.end(),
+            [&](const sched::AdapterFigures& one) { return one.digest == row.digest; });
+        wire::AdapterEntryBuilder entry(builder);
+        entry.add_digest(digest);
+        entry.add_name(name);
+        entry.add_task(task);
+        entry.add_part(part);
+        entry.add_uid(row.uid);
+        entry.add_bytes(report.bytes);
+        entry.add_rank(report.rank);
+        entry.add_pairs(report.pairs);
+        entry.add_head(report.head);
+        entry.add_published(row.published);
+        if (figures != snapshot.adapters.end()) {
+            entry.add_sessions(figures->sessions);
+            entry.add_resident(figures->resident);
+        }
+        entry.add_unused_s(row.unused_s);
+        entries.push_back(entry.Finish());
+    }
+    const auto vector = builder.CreateVector(entries);
+    return encoder.finish(
+        request, wire::CreateAdapterListReply(builder, vector, count < rows.size(), used_bytes,
+                                              quota_bytes));
+}
+
+Packet collected_packet(sched::RequestId request, const adapters::Store::Removed& removed) {
+    Encoder encoder;
+    return encoder.finish(
+        request, wire::CreateAdapterCollectReply(encoder.builder(), removed.count, removed.bytes));
+}
+
+Packet ok_packet(sched::RequestId request) {
+    Encoder encoder;
+    return encoder.finish(request, wire::CreateOkReply(encoder.builder()));
 }
 
 bool is_last(const sched::Outcome& outcome) {

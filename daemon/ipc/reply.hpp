@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "adapters/store.hpp"
 #include "ipc/service_info.hpp"
 #include "protocol/codec.hpp"
 #include "sched/completion.hpp"
@@ -17,6 +18,7 @@ namespace m4::ipc {
 struct LoopFigures {
     std::uint64_t uptime_ms = 0;
     std::uint32_t clients = 0;
+    std::uint32_t adapters = 0;
 };
 
 [[nodiscard]] protocol::Packet error_packet(sched::RequestId request, int code,
@@ -32,6 +34,14 @@ struct LoopFigures {
 [[nodiscard]] protocol::Packet parts_packet(sched::RequestId request, const sched::Parts& parts);
 /// A line each.
 [[nodiscard]] protocol::Packet labels_packet(sched::RequestId request, const firmware::Part& part);
+
+[[nodiscard]] protocol::Packet adapters_packet(sched::RequestId request,
+                                               const std::vector<adapters::Store::Row>& rows,
+                                               const sched::Snapshot& snapshot,
+                                               std::uint64_t used_bytes, std::uint64_t quota_bytes);
+[[nodiscard]] protocol::Packet collected_packet(sched::RequestId request,
+                                                const adapters::Store::Removed& removed);
+[[nodiscard]] protocol::Packet ok_packet(sched::RequestId request);
 
 /// Usually one; the rows of a score may take several.
 [[nodiscard]] std::vector<protocol::Packet> outcome_packets(sched::RequestId request,

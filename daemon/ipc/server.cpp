@@ -28,6 +28,8 @@ Server::Server(Parts parts, Listener listener)
       listener_(std::move(listener)),
       text_worker_("m4-text", *parts_.completions),
       media_worker_("m4-media", *parts_.completions),
+      adapter_worker_("m4-adapters", *parts_.completions),
+      adapters_(parts_.quota),
       embeddings_(std::make_shared<sched::EmbeddingCache>()),
       started_us_(monotonic_us(parts_.loop)) {
     const auto on_connect = [](sd_event_source* source, int, std::uint32_t, void* data) {
@@ -99,6 +101,8 @@ void Server::ended(Connection& connection) {
     slots_.at(connection.id()).pending.reset();
     text_worker_.forget(connection.id());
     media_worker_.forget(connection.id());
+    adapter_worker_.forget(connection.id());
+    adapters_.forget(connection.id());
     embeddings_->forget(connection.id());
     parts_.scheduler->client_left(connection.id());
 }
@@ -168,6 +172,8 @@ void Server::resume(Slot& slot, sched::Completion& completion) {
     const Pending pending = *std::exchange(slot.pending, std::nullopt);
     if (auto* tokens = std::get_if<sched::Tokens>(&completion.outcome)) {
         encoded(connection, pending.request, pending.session, std::move(tokens->ids));
+    } else if (const auto* checked = std::get_if<sched::AdapterChecked>(&completion.outcome)) {
+        adapter_checked(connection, pending.request, *checked);
     } else if (auto* prepared = std::get_if<sched::Prepared>(&completion.outcome)) {
         parts_.scheduler->submit(connection.id(), pending.request, std::move(prepared->what));
     } else {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "adapters/store.hpp"
 #include "ipc/connection.hpp"
 #include "ipc/dispatch.hpp"
 #include "ipc/event.hpp"
@@ -38,8 +39,12 @@ class Server final : private Connection::Owner {
         sched::CompletionQueue* completions = nullptr;
         const sched::TextModel* text = nullptr;  ///< vocabulary 0: no backbone
         const sched::Parts* parts = nullptr;
+        /// Any thread, for as long as it takes; null: no adapters are served.
+        std::function<adapters::Report(const adapters::File&)> check_adapter;
+        const firmware::Image* image = nullptr;  ///< with check_adapter
         ServiceInfo info;
         Limits limits;
+        adapters::Quota quota;
         /// The image was found lost; clients are told already.
         std::function<void(const std::string& why)> on_revoked;
     };
@@ -93,6 +98,11 @@ class Server final : private Connection::Owner {
     void perform(Connection& connection, sched::RequestId request, EncodeText& encode);
     void perform(Connection& connection, sched::RequestId request, EncodeMedia& encode);
     void perform(Connection& connection, sched::RequestId request, TranscribeMedia& transcribe);
+    void perform(Connection& connection, sched::RequestId request, AddAdapter& add);
+    void perform(Connection& connection, sched::RequestId request, ListAdapters& list);
+    void perform(Connection& connection, sched::RequestId request, RemoveAdapter& remove);
+    void perform(Connection& connection, sched::RequestId request, PublishAdapter& publish);
+    void perform(Connection& connection, sched::RequestId request, CollectAdapters& collect);
     void perform(Connection& connection, sched::RequestId request, DecodeIds& decode);
     void perform(Connection& connection, sched::RequestId request, sched::Request& typed);
     void perform(Connection& connection, sched::RequestId request, Cancel& cancel);
@@ -115,6 +125,13 @@ class Server final : private Connection::Owner {
                      const sched::Snapshot& snapshot);
     void encoded(Connection& connection, sched::RequestId request,
                  std::optional<sched::SessionId> session, std::vector<std::uint32_t> ids);
+    [[nodiscard]] adapters::Store::User user_of(const Connection& connection) const;
+    /// The adapter that a request names, looked up; false after the answer that there
+    /// is none.
+    [[nodiscard]] bool find_adapter(Connection& connection, sched::RequestId request,
+                                    sched::Request& typed);
+    void adapter_checked(Connection& connection, sched::RequestId request,
+                         const sched::AdapterChecked& checked);
     [[nodiscard]] std::size_t clients_of(uid_t uid) const;
 
     void stop_listening();
@@ -126,6 +143,8 @@ class Server final : private Connection::Owner {
     std::optional<Listener> listener_;
     sched::Worker text_worker_;
     sched::Worker media_worker_;
+    sched::Worker adapter_worker_;
+    adapters::Store adapters_;
     std::shared_ptr<sched::EmbeddingCache> embeddings_;
     State state_ = State::serving;
     int exit_code_ = 0;

@@ -86,6 +86,7 @@ void Server::send_status(Connection& connection, sched::RequestId request,
     LoopFigures figures;
     figures.uptime_ms = (now_us - started_us_) / 1000;
     figures.clients = static_cast<std::uint32_t>(client_count_);
+    figures.adapters = static_cast<std::uint32_t>(adapters_.count());
     connection.send(status_packet(request, parts_.info, snapshot, figures), 0);
 }
 
@@ -133,6 +134,9 @@ void Server::perform(Connection& connection, sched::RequestId request, DecodeIds
 }
 
 void Server::perform(Connection& connection, sched::RequestId request, sched::Request& typed) {
+    if (!find_adapter(connection, request, typed)) {
+        return;
+    }
     connection.begin(request);
     parts_.scheduler->submit(connection.id(), request, std::move(typed));
 }

@@ -75,6 +75,23 @@ std::uint32_t EngineBackend::embedded_columns() const {
     return engine_ == nullptr ? 0 : engine_->embedded_columns();
 }
 
+std::unique_ptr<engine::Adapter> EngineBackend::create_adapter(
+    std::span<const engine::LowRankPair> pairs) {
+    return engine_->create_adapter(pairs);
+}
+
+void EngineBackend::prefetch(engine::Adapter& adapter) {
+    engine_->prefetch(adapter);
+}
+
+std::uint64_t EngineBackend::adapter_pool_bytes() const {
+    return engine_ == nullptr ? 0 : engine_->adapter_pool_bytes();
+}
+
+engine::AdapterUse EngineBackend::adapter_use() const {
+    return engine_ == nullptr ? engine::AdapterUse{} : engine_->adapter_use();
+}
+
 engine::Encoded EngineBackend::encode(std::size_t part, std::span<const float> features) {
     return model_->senses().encode(part, features);
 }

@@ -51,6 +51,11 @@ class Backend {
     [[nodiscard]] virtual engine::CopyTime time_copy() = 0;
     [[nodiscard]] virtual std::uint64_t step_weight_bytes() const = 0;
     [[nodiscard]] virtual std::uint32_t embedded_columns() const = 0;
+    [[nodiscard]] virtual std::unique_ptr<engine::Adapter> create_adapter(
+        std::span<const engine::LowRankPair> pairs) = 0;
+    virtual void prefetch(engine::Adapter& adapter) = 0;
+    [[nodiscard]] virtual std::uint64_t adapter_pool_bytes() const = 0;
+    [[nodiscard]] virtual engine::AdapterUse adapter_use() const = 0;
     [[nodiscard]] virtual engine::Encoded encode(std::size_t part,
                                                  std::span<const float> features) = 0;
     [[nodiscard]] virtual engine::Encoded encode_text(std::size_t part,
@@ -99,6 +104,11 @@ class EngineBackend final : public Backend {
     [[nodiscard]] engine::CopyTime time_copy() override;
     [[nodiscard]] std::uint64_t step_weight_bytes() const override;
     [[nodiscard]] std::uint32_t embedded_columns() const override;
+    [[nodiscard]] std::unique_ptr<engine::Adapter> create_adapter(
+        std::span<const engine::LowRankPair> pairs) override;
+    void prefetch(engine::Adapter& adapter) override;
+    [[nodiscard]] std::uint64_t adapter_pool_bytes() const override;
+    [[nodiscard]] engine::AdapterUse adapter_use() const override;
     [[nodiscard]] engine::Encoded encode(std::size_t part,
                                          std::span<const float> features) override;
     [[nodiscard]] engine::Encoded encode_text(std::size_t part,

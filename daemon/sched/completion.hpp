@@ -128,6 +128,11 @@ struct Prepared {
     Request what;
 };
 
+/// From the worker for adapters: whoever keeps them takes it from there.
+struct AdapterChecked {
+    std::shared_ptr<const void> result;  ///< what it put there
+};
+
 /// From the worker for texts.
 struct Tokens {
     std::vector<std::uint32_t> ids;
@@ -150,7 +155,7 @@ struct ImageRevoked {
 
 using Outcome = std::variant<Failure, Acknowledged, SessionState, SessionTable, Snapshot, Piece,
                              GenerateFinished, ScoreRows, ScoreFinished, BenchProgress,
-                             BenchFigures, Encoded, TranscriptPart, TranscribeFinished, Prepared,
+                             BenchFigures, Encoded, TranscriptPart, TranscribeFinished, Prepared, AdapterChecked,
                              Tokens, Text, DeviceLost, ImageRevoked>;
 
 struct Completion {

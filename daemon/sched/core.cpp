@@ -199,7 +199,9 @@ std::vector<Share> Core::plan() {
         candidate.client_turn = candidate.decoding ? client.decode_turn : client.prefill_turn;
         candidates.push_back(candidate);
     }
-    return plan_step(candidates, backend_->max_step_rows());
+    std::vector<Share> shares = plan_step(candidates, backend_->max_step_rows());
+    keep_to_adapter_pool(shares);
+    return shares;
 }
 
 void Core::run(const std::vector<Share>& shares) {
@@ -217,8 +219,10 @@ void Core::run(const std::vector<Share>& shares) {
         Session& session = work.session();
         session.last_used = step_number_;
         const auto& rows = embedded.emplace_back(session.missing_rows(share.rows));
-        chunks.push_back({session.sequence.get(), session.missing().first(share.rows),
-                          work.logits_of(share.rows), rows});
+        chunks.push_back(
+            {session.sequence.get(), session.missing().first(share.rows),
+             work.logits_of(share.rows), rows,
+             session.computed_with == nullptr ? nullptr : session.computed_with->packed.get()});
     }
     const std::uint32_t passes = passes_for(shares);
     const auto before = Clock::now();
@@ -373,6 +377,8 @@ Snapshot Core::snapshot() const {
     snapshot.senses_bytes = backend_->senses_bytes();
     snapshot.inputs_encoded = inputs_encoded_;
     snapshot.inputs_reused = inputs_reused_;
+    snapshot.adapter_use = backend_->adapter_use();
+    snapshot.adapters = adapter_figures();
     return snapshot;
 }
 

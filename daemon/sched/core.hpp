@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -116,6 +117,15 @@ class Core {
     bool transcribe_slice();
     void cancel_transcribings(const std::function<bool(const Transcribing&)>& which);
     void cancel_encodings(const std::function<bool(const Encoding&)>& which);
+    /// Null where the choice is the bare base. Throws std::invalid_argument where the
+    /// engine cannot have it.
+    [[nodiscard]] std::shared_ptr<LoadedAdapter> load_adapter(const AdapterChoice& choice);
+    /// False after the outcome that says why it cannot be had.
+    [[nodiscard]] bool find_adapter(const ClientState& client, RequestId request,
+                                    const AdapterChoice& choice,
+                                    std::shared_ptr<LoadedAdapter>& found);
+    void keep_to_adapter_pool(std::vector<Share>& shares) const;
+    [[nodiscard]] std::vector<AdapterFigures> adapter_figures() const;
     void run(const std::vector<Share>& shares);
     [[nodiscard]] std::uint32_t passes_for(const std::vector<Share>& shares) const;
     void commit(const std::vector<Share>& shares, std::span<const engine::Chunk> chunks,
@@ -130,6 +140,9 @@ class Core {
     const TextModel* text_;
     Limits limits_;
     std::map<ClientId, ClientState> clients_;
+    // Adapters outlive the sessions that name them only here, for who comes next.
+    std::map<AdapterDigest, std::weak_ptr<LoadedAdapter>> adapters_;
+    std::deque<std::shared_ptr<LoadedAdapter>> recent_adapters_;  ///< latest first
     std::map<SessionId, Session> sessions_;
     // After sessions_: a generation lets go of its session when destroyed.
     std::vector<std::unique_ptr<Work>> works_;                  ///< in order of arrival

@@ -47,6 +47,12 @@ void Core::handle(const ClientState& client, RequestId request, CreateSession wh
         return;
     }
     Session session;
+    if (!find_adapter(client, request, what.adapter, session.adapter)) {
+        return;
+    }
+    if (session.adapter != nullptr) {
+        backend_->prefetch(*session.adapter->packed);
+    }
     session.capacity = what.capacity == 0 ? longest : what.capacity;
     session.sequence = backend_->create_sequence(session.capacity);
     if (session.sequence == nullptr) {
@@ -70,6 +76,8 @@ void Core::handle(const ClientState& client, RequestId request, CloneSession wha
     session.capacity = original->capacity;
     session.tokens = original->tokens;
     session.rows = original->rows;
+    session.adapter = original->adapter;
+    session.computed_with = original->computed_with;
     session.sequence = original->sequence->clone();
     add_session(client, request, std::move(session));
 }
@@ -180,6 +188,11 @@ void Core::handle(const ClientState& client, RequestId request, Generate what) {
         emit(client.who.id, request, std::move(*refusal));
         return;
     }
+    std::shared_ptr<LoadedAdapter> adapter = session->adapter;
+    if (what.adapter.digest && !find_adapter(client, request, what.adapter, adapter)) {
+        return;
+    }
+    session->compute_with(std::move(adapter));
     auto work = std::make_unique<Generation>(client.who.id, request, arrived_, std::move(what),
                                              *session, *text_, backend_->most_candidates());
     if (work->full()) {
@@ -207,6 +220,10 @@ void Core::handle(const ClientState& client, RequestId request, Score what) {
         emit(client.who.id, request, std::move(*refusal));
         return;
     }
+    std::shared_ptr<LoadedAdapter> adapter;
+    if (!find_adapter(client, request, what.adapter, adapter)) {
+        return;
+    }
     const auto tokens = static_cast<std::uint32_t>(what.ids.size());
     auto sequence = backend_->create_sequence(tokens);
     if (sequence == nullptr) {
@@ -214,8 +231,8 @@ void Core::handle(const ClientState& client, RequestId request, Score what) {
         return;
     }
     add_work(std::make_unique<Scoring>(client.who.id, request, arrived_, std::move(what),
-                                       std::move(sequence), backend_->vocabulary(),
-                                       limits_.score_step_bytes));
+                                       std::move(sequence), std::move(adapter),
+                                       backend_->vocabulary(), limits_.score_step_bytes));
 }
 
 Core::Admission Core::admit_session(const ClientState& client) const {

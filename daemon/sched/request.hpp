@@ -16,6 +16,7 @@
 #include "lib/program.hpp"
 #include "lib/tokenizer.hpp"
 #include "media/prepare.hpp"
+#include "sched/adapter.hpp"
 
 /// Typed requests: what ipc/dispatch makes of bytes. Values, moved to the
 /// engine thread.
@@ -35,6 +36,7 @@ struct Client {
 
 struct CreateSession {
     std::uint32_t capacity = 0;  ///< tokens; 0: the context length
+    AdapterChoice adapter = {};  ///< of its requests, unless they ask for another
 };
 
 /// A new session that holds what this one holds.
@@ -72,11 +74,13 @@ struct Generate {
     engine::SamplingOptions sampling;  ///< seed 0: one is picked
     std::vector<std::string> stop;
     bool ignore_eos = false;
+    AdapterChoice adapter = {};  ///< without a digest: the session's
 };
 
 struct Score {
     std::vector<std::uint32_t> ids;
     std::uint32_t top_n = 0;
+    AdapterChoice adapter = {};
 };
 
 /// What an encoder gives.

@@ -15,8 +15,8 @@ constexpr std::uint64_t kEntryBytes = sizeof(std::uint32_t) + sizeof(float);
 }  // namespace
 
 Scoring::Scoring(ClientId client, RequestId request, Clock::time_point arrived, Score score,
-                 std::unique_ptr<engine::Sequence> sequence, std::uint32_t vocabulary,
-                 std::uint64_t step_bytes)
+                 std::unique_ptr<engine::Sequence> sequence, std::shared_ptr<LoadedAdapter> adapter,
+                 std::uint32_t vocabulary, std::uint64_t step_bytes)
     : Work(client, request, arrived),
       vocabulary_(vocabulary),
       top_n_(score.top_n),
@@ -27,6 +27,7 @@ Scoring::Scoring(ClientId client, RequestId request, Clock::time_point arrived, 
     session_.capacity = static_cast<std::uint32_t>(score.ids.size());
     session_.tokens = std::move(score.ids);
     session_.sequence = std::move(sequence);
+    session_.computed_with = std::move(adapter);
     counts_.prompt_tokens = session_.capacity;
 }
 

@@ -13,8 +13,8 @@ class Scoring final : public Work {
     /// `ids` is not empty and fits the sequence, which is empty. Steps are kept so small that the
     /// rows of one come to about `step_bytes`.
     Scoring(ClientId client, RequestId request, Clock::time_point arrived, Score score,
-            std::unique_ptr<engine::Sequence> sequence, std::uint32_t vocabulary,
-            std::uint64_t step_bytes);
+            std::unique_ptr<engine::Sequence> sequence, std::shared_ptr<LoadedAdapter> adapter,
+            std::uint32_t vocabulary, std::uint64_t step_bytes);
 
     [[nodiscard]] Session& session() override { return session_; }
     [[nodiscard]] bool decoding() const override { return false; }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "sched/session.hpp"
 
+#include <utility>
+
 namespace m4::sched {
 
 bool Session::append(std::span<const std::uint32_t> ids) {
@@ -26,6 +28,13 @@ void Session::append_rows(std::span<const float> values, std::uint32_t columns) 
         rows.emplace(position(),
                      std::make_shared<const std::vector<float>>(row.begin(), row.end()));
         tokens.push_back(0);
+    }
+}
+
+void Session::compute_with(std::shared_ptr<LoadedAdapter> wanted) {
+    if (computed_with != wanted) {
+        sequence->rewind(0);
+        computed_with = std::move(wanted);
     }
 }
 

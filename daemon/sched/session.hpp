@@ -26,6 +26,10 @@ struct Session {
     /// Rows that stand for inputs of other senses, by position; their tokens are 0.
     /// Clones share them.
     std::map<std::uint32_t, std::shared_ptr<const std::vector<float>>> rows;
+    /// Of requests that ask for none; null: the bare base.
+    std::shared_ptr<LoadedAdapter> adapter;
+    /// That the sequence's keys and values were computed with.
+    std::shared_ptr<LoadedAdapter> computed_with;
     std::uint64_t tokens_generated = 0;
     std::uint64_t last_used = 0;  ///< number of its last step
     bool active = false;          ///< a request of it waits or runs
@@ -43,6 +47,9 @@ struct Session {
     [[nodiscard]] std::vector<engine::EmbeddedRow> missing_rows(std::uint32_t count) const;
     /// `values`: rows of `columns`, which have room.
     void append_rows(std::span<const float> values, std::uint32_t columns);
+    /// Go on with this adapter (null: none). Keys and values of another are forgotten:
+    /// they are no use to it.
+    void compute_with(std::shared_ptr<LoadedAdapter> wanted);
     /// position <= position().
     void truncate(std::uint32_t position);
     /// Forget the keys and values of the last token if held, since its logits

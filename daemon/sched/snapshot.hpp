@@ -5,7 +5,16 @@
 
 #include "engine/engine.hpp"
 
+#include "sched/adapter.hpp"
+
 namespace m4::sched {
+
+/// An adapter that sessions have, or had lately.
+struct AdapterFigures {
+    AdapterDigest digest{};
+    std::uint32_t sessions = 0;
+    bool resident = false;  ///< in the device's memory
+};
 
 /// Figures for status, as of the last step boundary.
 struct Snapshot {
@@ -19,6 +28,8 @@ struct Snapshot {
     std::uint64_t inputs_encoded = 0;   ///< by encoders, since the start
     std::uint64_t inputs_reused = 0;    ///< not encoded again for the same client
     std::uint32_t cold = 0;             ///< warm-ups still to come
+    engine::AdapterUse adapter_use;
+    std::vector<AdapterFigures> adapters;
 };
 
 }  // namespace m4::sched

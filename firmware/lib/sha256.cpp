@@ -58,4 +58,10 @@ Digest Sha256::finish() {
     return digest;
 }
 
+Digest sha256(std::span<const std::byte> bytes) {
+    Sha256 sha;
+    sha.update(bytes);
+    return sha.finish();
+}
+
 }  // namespace m4::firmware

@@ -29,4 +29,7 @@ class Sha256 {
     std::unique_ptr<Context> context_;
 };
 
+/// Of all at once.
+[[nodiscard]] Digest sha256(std::span<const std::byte> bytes);
+
 }  // namespace m4::firmware

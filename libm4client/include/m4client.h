@@ -643,11 +643,12 @@ struct m4_adapter_report {
  * Bring an adapter file: the service checks every byte of it, whether it fits the
  * image, and whether it does anything. `fd` is a memfd sealed against shrinking,
  * growing and writing, or a regular file, which the library copies into one; it
- * stays the caller's, at the place where it was. At most 1 GiB.
+ * stays the caller's, at the place where it was. At most 256 MiB.
  * M4_E_ADAPTER: it was refused, and *report tells why, the one output that a
  * failure gives. M4_E_INVALID (no such file), M4_E_TOO_LARGE, M4_E_QUOTA (more than
- * a uid may keep, or a connection have without), M4_E_BUSY, M4_E_VERSION (the service is older than this call, as
- * for all of these), without a report. Free with m4_adapter_report_free().
+ * a uid may keep, or a connection have without), M4_E_VERSION (the service is older
+ * than this call, as for all of these), without a report. Free with
+ * m4_adapter_report_free().
  */
 int m4_adapter_add(m4_client *client, int fd, const struct m4_adapter_add_options *options,
 		   struct m4_adapter_report **report);

@@ -31,7 +31,7 @@ inline constexpr std::size_t kMaxBulkBytes = std::size_t{64} * 1024 * 1024;
 /// The same for what encoders are given: pictures of a phone's camera fit.
 inline constexpr std::size_t kMaxMediaBytes = std::size_t{256} * 1024 * 1024;
 /// Largest adapter file.
-inline constexpr std::size_t kMaxAdapterBytes = std::size_t{1} << 30U;
+inline constexpr std::size_t kMaxAdapterBytes = std::size_t{256} << 20U;
 /// Largest payload that is read where it lies.
 inline constexpr std::size_t kMaxViewBytes = std::max(kMaxMediaBytes, kMaxAdapterBytes);
 /// Bytes that name an adapter: SHA-256.

@@ -144,7 +144,7 @@ AdapterFile sealed(int fd) {
     const auto size_bytes = static_cast<std::uint64_t>(info.st_size);
     if (size_bytes > protocol::kMaxAdapterBytes) {
         throw Error(M4_E_TOO_LARGE,
-                    "an adapter of " + std::to_string(size_bytes) + " bytes is over 1 GiB");
+                    "an adapter of " + std::to_string(size_bytes) + " bytes is over 256 MiB");
     }
     if (!protocol::is_sealed(fd)) {
         return {protocol::copy_to_sealed_memfd(fd, size_bytes), size_bytes};

@@ -107,6 +107,19 @@ void Gate::await_arrival() {
 }
 
 /// Its tokens lie in its pages, as keys and values do.
+class FakeBackend::FakeAdapter final : public engine::Adapter {
+   public:
+    FakeAdapter(std::uint32_t shift, std::uint64_t bytes) : shift_(shift), bytes_(bytes) {}
+    [[nodiscard]] std::uint64_t bytes() const override { return bytes_; }
+    [[nodiscard]] bool resident() const override { return loaded; }
+    [[nodiscard]] std::uint32_t shift() const { return shift_; }
+    bool loaded = false;
+
+   private:
+    std::uint32_t shift_;
+    std::uint64_t bytes_;
+};
+
 class FakeBackend::FakeSequence final : public engine::KvSequence {
    public:
     FakeSequence(FakeBackend& backend, std::uint32_t capacity)
@@ -116,7 +129,8 @@ class FakeBackend::FakeSequence final : public engine::KvSequence {
         return std::unique_ptr<Sequence>(new FakeSequence(*this));
     }
 
-    void append(std::span<const std::uint32_t> tokens) {
+    /// Remembered by token: whose keys these are.
+    void append(std::span<const std::uint32_t> tokens, const engine::Adapter* adapter) {
         std::vector<engine::PageCopy> copies;
         take_pages(static_cast<std::uint32_t>(tokens.size()), copies);
         for (const engine::PageCopy& copy : copies) {
@@ -127,21 +141,31 @@ class FakeBackend::FakeSequence final : public engine::KvSequence {
             if (pool().shared(page)) {
                 throw std::logic_error("a shared page is written");
             }
-            backend_->contents_[page][length() % pool().page_positions()] = token;
+            backend_->contents_[page][length() % pool().page_positions()] =
+                token | shift_of(adapter) << kShiftBits;
             grow(1);
         }
     }
 
-    [[nodiscard]] std::vector<std::uint32_t> history() const {
+    [[nodiscard]] std::vector<std::uint32_t> history(const engine::Adapter* adapter) const {
         std::vector<std::uint32_t> tokens;
         for (std::uint32_t i = 0; i < length(); ++i) {
             const std::uint32_t page = pages()[i / pool().page_positions()];
-            tokens.push_back(backend_->contents_[page][i % pool().page_positions()]);
+            const std::uint32_t token = backend_->contents_[page][i % pool().page_positions()];
+            if (token >> kShiftBits != shift_of(adapter)) {
+                throw std::logic_error("keys that another adapter made");
+            }
+            tokens.push_back(token & ((1U << kShiftBits) - 1));
         }
         return tokens;
     }
 
+    [[nodiscard]] static std::uint32_t shift_of(const engine::Adapter* adapter) {
+        return adapter == nullptr ? 0 : dynamic_cast<const FakeAdapter&>(*adapter).shift();
+    }
+
    private:
+    static constexpr std::uint32_t kShiftBits = 16;
     FakeSequence(const FakeSequence& other) = default;
     FakeBackend* backend_;
 };
@@ -207,6 +231,26 @@ std::span<const float> FakeDecoder::step(std::span<const engine::Chunk> chunks) 
         }
     }
     return logits_;
+}
+
+std::unique_ptr<engine::Adapter> FakeBackend::create_adapter(
+    std::span<const engine::LowRankPair> pairs) {
+    if (pairs.empty() || pairs[0].rank == 0) {
+        throw std::invalid_argument("a fake adapter has a pair");
+    }
+    return std::make_unique<FakeAdapter>(static_cast<std::uint32_t>(pairs[0].scale),
+                                         pairs[0].a.size());
+}
+
+void FakeBackend::prefetch(engine::Adapter& adapter) {
+    auto& fake = dynamic_cast<FakeAdapter&>(adapter);
+    adapter_use_.loads += fake.loaded ? 0 : 1;
+    fake.loaded = true;
+}
+
+std::uint32_t FakeBackend::next_of(const FakeSequence& sequence,
+                                   const engine::Adapter* adapter) const {
+    return options_.rule(sequence.history(adapter)) + FakeSequence::shift_of(adapter);
 }
 
 FakeDecoder& FakeBackend::decoder(std::size_t /*part*/) {
@@ -360,6 +404,17 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks,
     if (needed > pool_.free()) {
         throw std::logic_error("a step without pages");
     }
+    std::set<const engine::Adapter*> adapters;
+    std::uint64_t adapter_bytes = 0;
+    for (const engine::Chunk& chunk : chunks) {
+        if (chunk.adapter != nullptr && adapters.insert(chunk.adapter).second) {
+            adapter_bytes += chunk.adapter->bytes();
+        }
+    }
+    if (adapter_bytes > options_.adapter_pool_bytes) {
+        throw std::logic_error("more adapters than their pool holds");
+    }
+    record.adapters = adapters.size();
     for (const engine::Chunk& chunk : chunks) {
         auto& sequence = dynamic_cast<FakeSequence&>(*chunk.sequence);
         const bool fits =
@@ -375,14 +430,14 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks,
             const auto embedded = std::ranges::find(chunk.embedded, row, &engine::EmbeddedRow::at);
             const std::uint32_t token =
                 embedded == chunk.embedded.end() ? chunk.tokens[row] : token_of(embedded->values);
-            sequence.append({&token, 1});
+            sequence.append({&token, 1}, chunk.adapter);
             const bool wanted =
                 chunk.logits == engine::Logits::all ||
                 (chunk.logits == engine::Logits::last && row + 1 == chunk.tokens.size());
             if (!wanted) {
                 continue;
             }
-            const std::uint32_t next = options_.rule(sequence.history());
+            const std::uint32_t next = next_of(sequence, chunk.adapter);
             for (std::uint32_t id = 0; id < ByteText::kVocabulary; ++id) {
                 logits_.push_back(fake_logit(next, id));
             }
@@ -396,7 +451,7 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks,
             throw std::logic_error("candidates from a backend that has none");
         }
         const std::uint32_t next =
-            options_.rule(dynamic_cast<FakeSequence&>(*chunk.sequence).history());
+            next_of(dynamic_cast<FakeSequence&>(*chunk.sequence), chunk.adapter);
         std::vector<engine::Candidate> all;
         for (std::uint32_t id = 0; id < ByteText::kVocabulary; ++id) {
             all.push_back({id, fake_logit(next, id)});
@@ -412,9 +467,9 @@ std::span<const float> FakeBackend::step(std::span<const engine::Chunk> chunks,
                 auto& sequence = dynamic_cast<FakeSequence&>(*chunk.sequence);
                 if (pass > 0) {
                     const std::uint32_t before = ids_[ids_.size() - greedy];
-                    sequence.append({&before, 1});
+                    sequence.append({&before, 1}, chunk.adapter);
                 }
-                ids_.push_back(options_.rule(sequence.history()));
+                ids_.push_back(next_of(sequence, chunk.adapter));
             }
         }
     }

@@ -64,6 +64,7 @@ struct StepRecord {
     };
     std::vector<Part> parts;
     std::uint32_t passes = 1;
+    std::size_t adapters = 0;  ///< different ones
     [[nodiscard]] std::uint32_t rows() const;
     [[nodiscard]] std::uint32_t rows_of(const engine::Sequence* sequence) const;
 };
@@ -127,6 +128,7 @@ struct FakeOptions {
     std::uint32_t page_positions = 8;
     std::uint32_t passes = 1;
     std::uint32_t candidates = 0;  ///< that it gives where they are asked for
+    std::uint64_t adapter_pool_bytes = 1000;
     Rule rule = next_letter;
     std::shared_ptr<Gate> gate;
     std::uint32_t warm_ups = 0;  ///< before there is nothing left to prepare
@@ -160,6 +162,15 @@ class FakeBackend final : public sched::Backend {
     [[nodiscard]] engine::Profile profile(std::span<const engine::Chunk> chunks) override;
     [[nodiscard]] engine::CopyTime time_copy() override;
     [[nodiscard]] std::uint64_t step_weight_bytes() const override { return 500; }
+    /// An adapter is what it shifts letters by: the scale of its first pair. Its bytes
+    /// are those of its a's. A step over keys that another adapter made is an error.
+    [[nodiscard]] std::unique_ptr<engine::Adapter> create_adapter(
+        std::span<const engine::LowRankPair> pairs) override;
+    void prefetch(engine::Adapter& adapter) override;
+    [[nodiscard]] std::uint64_t adapter_pool_bytes() const override {
+        return options_.adapter_pool_bytes;
+    }
+    [[nodiscard]] engine::AdapterUse adapter_use() const override { return adapter_use_; }
     static constexpr std::uint32_t kRowColumns = 2;
     [[nodiscard]] std::uint32_t embedded_columns() const override { return kRowColumns; }
     /// Items of kItemFloats features. Embedding: the item's sum, and the part. Scores:
@@ -189,8 +200,13 @@ class FakeBackend final : public sched::Backend {
 
    private:
     class FakeSequence;
+    class FakeAdapter;
+    /// What comes after what the sequence has, with the adapter.
+    [[nodiscard]] std::uint32_t next_of(const FakeSequence& sequence,
+                                        const engine::Adapter* adapter) const;
     FakeOptions options_;
     engine::KvPool pool_;
+    engine::AdapterUse adapter_use_;
     std::vector<std::vector<std::uint32_t>> contents_;  ///< tokens, by page
     std::atomic<bool> lost_ = false;
     std::atomic<bool> revoked_ = false;

@@ -27,7 +27,7 @@ full)
 		systemd systemd-sysv udev dbus kmod
 		# what our programs link or load
 		libstdc++6 libsystemd0 libdrm2 libvulkan1 mesa-vulkan-drivers
-		libflatbuffers2 libsentencepiece0 libutf8proc2 libsoxr0 libkissfft-float131
+		libflatbuffers2 libsentencepiece0 libutf8proc2 libseccomp2 libsoxr0 libkissfft-float131
 		libsndfile1 libspng0 libturbojpeg0
 	)
 	options+=(--variant=minbase)
