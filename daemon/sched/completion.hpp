@@ -155,8 +155,8 @@ struct ImageRevoked {
 
 using Outcome = std::variant<Failure, Acknowledged, SessionState, SessionTable, Snapshot, Piece,
                              GenerateFinished, ScoreRows, ScoreFinished, BenchProgress,
-                             BenchFigures, Encoded, TranscriptPart, TranscribeFinished, Prepared, AdapterChecked,
-                             Tokens, Text, DeviceLost, ImageRevoked>;
+                             BenchFigures, Encoded, TranscriptPart, TranscribeFinished, Prepared,
+                             AdapterChecked, Tokens, Text, DeviceLost, ImageRevoked>;
 
 struct Completion {
     ClientId client = 0;

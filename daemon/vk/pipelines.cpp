@@ -34,11 +34,10 @@ hpp::raii::DescriptorSetLayout create_set_layout(const Device& device,
 
 Pipelines::Pipelines(const Device& device, const std::filesystem::path& cache_folder)
     : device_(device), cache_(device, cache_folder, shaders::digest()) {
-    constexpr std::array kStep = {Type::eUniformTexelBuffer, Type::eStorageBuffer,
-                                  Type::eStorageBuffer,      Type::eUniformTexelBuffer,
-                                  Type::eStorageTexelBuffer, Type::eStorageBuffer,
-                                  Type::eUniformTexelBuffer, Type::eUniformTexelBuffer,
-                                  Type::eStorageBuffer};
+    constexpr std::array kStep = {
+        Type::eUniformTexelBuffer, Type::eStorageBuffer,      Type::eStorageBuffer,
+        Type::eUniformTexelBuffer, Type::eStorageTexelBuffer, Type::eStorageBuffer,
+        Type::eUniformTexelBuffer, Type::eUniformTexelBuffer, Type::eStorageBuffer};
     constexpr std::array kTensor = {Type::eUniformTexelBuffer, Type::eStorageBuffer};
     step_layout_ = create_set_layout(device, kStep);
     tensor_layout_ = create_set_layout(device, kTensor);
