@@ -23,7 +23,7 @@
 #include <system_error>
 #include <vector>
 
-#include "check.hpp"
+#include "adapters/limits.hpp"
 #include "lib/error.hpp"
 #include "lib/sha256.hpp"
 
@@ -179,7 +179,8 @@ class Child {
 
 /// What comes before the end, or nothing where it is too much or too late.
 std::vector<std::byte> read_report(int fd) {
-    std::vector<std::byte> bytes(protocol::kMaxMessageBytes + 1);
+    std::vector<std::byte> bytes(sizeof(std::uint32_t) + protocol::kMaxMessageBytes +
+                                 firmware::kMaxPairs * sizeof(PlacedPair) + 1);
     std::size_t size = 0;
     const Clock::time_point late = Clock::now() + kLongest;
     while (size < bytes.size()) {
@@ -204,12 +205,32 @@ std::vector<std::byte> read_report(int fd) {
     return {};
 }
 
-Report refusal(const File& file, const std::string& why) {
-    Report report;
-    report.bytes = file.bytes().size();
-    report.digest = firmware::sha256(file.bytes());
-    report.reason = why;
-    return report;
+Verdict refusal(const File& file, const std::string& why) {
+    Verdict verdict;
+    verdict.report.bytes = file.bytes().size();
+    verdict.report.digest = firmware::sha256(file.bytes());
+    verdict.report.reason = why;
+    return verdict;
+}
+
+/// Throws std::runtime_error where it is none.
+Verdict parse_verdict(std::span<const std::byte> bytes) {
+    std::uint32_t size = 0;
+    if (bytes.size() < sizeof size) {
+        throw std::runtime_error("the check gave no report");
+    }
+    std::memcpy(&size, bytes.data(), sizeof size);
+    bytes = bytes.subspan(sizeof size);
+    if (size > bytes.size() || (bytes.size() - size) % sizeof(PlacedPair) != 0) {
+        throw std::runtime_error("the check gave no whole report");
+    }
+    Verdict verdict{parse_report(bytes.first(size)), {}};
+    const auto pairs = bytes.subspan(size);
+    verdict.pairs.resize(pairs.size() / sizeof(PlacedPair));
+    if (!pairs.empty()) {
+        std::memcpy(verdict.pairs.data(), pairs.data(), pairs.size());
+    }
+    return verdict;
 }
 
 }  // namespace
@@ -225,7 +246,12 @@ int check_main() {
             throw_errno(errno, "close_range");
         }
         give_up_everything();
-        write_all(report_packet(1, check(file, image)).bytes);
+        const Verdict verdict = check(file, image);
+        const protocol::Packet packet = report_packet(1, verdict.report);
+        const auto size = static_cast<std::uint32_t>(packet.bytes.size());
+        write_all(std::as_bytes(std::span(&size, 1)));
+        write_all(packet.bytes);
+        write_all(std::as_bytes(std::span(verdict.pairs)));
         ::_exit(0);
     } catch (const std::exception& error) {
         (void)std::fprintf(stderr, "m4d: check of an adapter: %s\n", error.what());
@@ -235,7 +261,7 @@ int check_main() {
 
 Admission::Admission(std::span<const std::byte> manifest) : manifest_(manifest) {}
 
-Report Admission::check(const File& file) const {
+Verdict Admission::check(const File& file) const {
     Pipe pipe;
     Child child(file.fd(), manifest_.fd(), pipe.write.get());
     pipe.write.reset();
@@ -251,12 +277,12 @@ Report Admission::check(const File& file) const {
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
         return refusal(file, "its check failed");
     }
-    Report report = parse_report(bytes);
+    Verdict verdict = parse_verdict(bytes);
     // Of the very bytes that are kept, whatever the process says.
-    if (report.digest != firmware::sha256(file.bytes())) {
+    if (verdict.report.digest != firmware::sha256(file.bytes())) {
         return refusal(file, "its check is of other bytes");
     }
-    return report;
+    return verdict;
 }
 
 }  // namespace m4::adapters

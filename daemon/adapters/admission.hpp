@@ -6,11 +6,12 @@
 #include <memory>
 #include <span>
 
-#include "file.hpp"
-#include "report.hpp"
+#include "check.hpp"
 
 /// The check of an adapter in a process of its own that can do nothing but compute: it
-/// has the file, the image's manifest and a pipe for its report, and may open nothing.
+/// has the file, the image's manifest and a pipe for its verdict, and may open nothing.
+/// Through the pipe come the report as a packet, its size (u32) before it, and behind it
+/// the pairs as they lie in memory.
 namespace m4::adapters {
 
 /// What m4d is called with to be that process.
@@ -27,7 +28,7 @@ class Admission {
 
     /// Waits for the check, for 30 s at most; a process that dies or is late is a
     /// refusal. Throws std::system_error where none can be started.
-    [[nodiscard]] Report check(const File& file) const;
+    [[nodiscard]] Verdict check(const File& file) const;
 
    private:
     File manifest_;

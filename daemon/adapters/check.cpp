@@ -5,7 +5,10 @@
 #include <string>
 #include <utility>
 
+#include "adapters/adapter.hpp"
 #include "adapters/effect.hpp"
+#include "adapters/limits.hpp"
+#include "adapters/match.hpp"
 #include "lib/error.hpp"
 #include "lib/sha256.hpp"
 
@@ -67,7 +70,25 @@ const firmware::Part* part_for(const firmware::AdapterMatch& match,
     return found == package.parts.end() ? nullptr : &*found;
 }
 
-void judge(const firmware::Adapter& adapter, const firmware::Image& image, Report& report) {
+/// Of an accepted adapter.
+std::vector<PlacedPair> placed(const firmware::Adapter& adapter,
+                               const firmware::AdapterMatch& match,
+                               std::span<const std::byte> file) {
+    std::vector<PlacedPair> pairs;
+    for (std::size_t i = 0; i < adapter.pairs.size(); ++i) {
+        const firmware::LowRankPair& pair = adapter.pairs[i];
+        pairs.push_back({*match.pairs[i].tensor, pair.rank, pair.scale,
+                         static_cast<std::uint16_t>(pair.dtype),
+                         static_cast<std::uint16_t>(pair.order),
+                         static_cast<std::uint64_t>(pair.a.data() - file.data()),
+                         static_cast<std::uint64_t>(pair.b.data() - file.data())});
+    }
+    return pairs;
+}
+
+void judge(const firmware::Adapter& adapter, const firmware::Image& image,
+           std::span<const std::byte> file, Verdict& verdict) {
+    Report& report = verdict.report;
     const firmware::AdapterMatch match = firmware::match_adapter(adapter, image);
     const firmware::Part* part = part_for(match, image.package());
     if (part != nullptr) {
@@ -95,41 +116,59 @@ void judge(const firmware::Adapter& adapter, const firmware::Image& image, Repor
     report.accepted = fault.empty();
     if (!fault.empty()) {
         report.reason = shortened(std::move(fault));
+        return;
     }
+    verdict.pairs = placed(adapter, match, file);
+}
+
+/// A factor's bytes in the file.
+std::span<const std::byte> piece(std::span<const std::byte> file, std::uint64_t offset,
+                                 std::uint64_t bytes) {
+    if (offset > file.size() || bytes > file.size() - offset) {
+        throw firmware::Error("adapter", "a pair lies outside the file");
+    }
+    return file.subspan(offset, bytes);
 }
 
 }  // namespace
 
-Report check(std::span<const std::byte> file, const firmware::Image& image) {
-    Report report;
+Verdict check(std::span<const std::byte> file, const firmware::Image& image) {
+    Verdict verdict;
+    Report& report = verdict.report;
     report.bytes = file.size();
     report.image = image.digest();
     report.digest = firmware::sha256(file);
     try {
         const firmware::Adapter adapter = firmware::read_adapter(file);
         describe(adapter, report);
-        judge(adapter, image, report);
+        judge(adapter, image, file, verdict);
     } catch (const firmware::Error& error) {
         report.accepted = false;
         report.reason = shortened(error.what());
     }
-    return report;
+    return verdict;
 }
 
 std::shared_ptr<const sched::AdapterSource> open(std::shared_ptr<const File> file,
-                                                 const firmware::Image& image) {
-    const firmware::Adapter adapter = firmware::read_adapter(file->bytes());
-    const firmware::AdapterMatch match = firmware::match_adapter(adapter, image);
-    if (!match.complete()) {
-        throw firmware::Error("adapter", match.summary);
-    }
+                                                 const firmware::Image& image,
+                                                 const Verdict& verdict) {
     auto source = std::make_shared<sched::AdapterSource>();
-    source->digest = adapter.digest;
-    source->name = adapter.name;
-    for (std::size_t i = 0; i < adapter.pairs.size(); ++i) {
-        const firmware::LowRankPair& pair = adapter.pairs[i];
-        source->pairs.push_back({*match.pairs[i].tensor, pair.rank, pair.scale, pair.dtype,
-                                 pair.order, pair.a, pair.b});
+    source->digest = verdict.report.digest;
+    source->name = verdict.report.name;
+    for (const PlacedPair& pair : verdict.pairs) {
+        if (pair.tensor >= image.tensors().size() || image.tensors()[pair.tensor].rank != 2 ||
+            pair.rank == 0 || pair.rank > firmware::kMaxRank ||
+            (pair.dtype != M4_DTYPE_F32 && pair.dtype != M4_DTYPE_F16) ||
+            pair.order > M4_ROW_ORDER_HALF_SPLIT) {
+            throw firmware::Error("adapter", "a pair fits no matrix");
+        }
+        const firmware::Tensor& tensor = image.tensors()[pair.tensor];
+        const auto dtype = static_cast<m4_dtype>(pair.dtype);
+        const std::uint64_t row = pair.rank * firmware::element_bytes(dtype);
+        source->pairs.push_back({pair.tensor, pair.rank, pair.scale, dtype,
+                                 static_cast<m4_row_order>(pair.order),
+                                 piece(file->bytes(), pair.a_offset, row * tensor.shape[1]),
+                                 piece(file->bytes(), pair.b_offset, row * tensor.shape[0])});
     }
     source->keep = std::move(file);
     return source;

@@ -13,6 +13,14 @@ namespace {
 using protocol::span_of;
 using protocol::text_of;
 
+/// It is shown in logs and on terminals.
+std::string printable(const flatbuffers::String* given) {
+    std::string text(text_of(given));
+    std::replace_if(
+        text.begin(), text.end(), [](char c) { return (c >= 0 && c < ' ') || c == '\x7f'; }, '?');
+    return text;
+}
+
 firmware::Digest digest_of(const flatbuffers::Vector<std::uint8_t>* bytes) {
     firmware::Digest digest{};
     const auto given = span_of(bytes);
@@ -86,18 +94,18 @@ Report parse_report(std::span<const std::byte> packet) {
     Report report;
     report.digest = digest_of(reply.digest());
     report.accepted = reply.accepted();
-    report.reason = text_of(reply.reason());
-    report.name = text_of(reply.name());
-    report.task = text_of(reply.task());
+    report.reason = printable(reply.reason());
+    report.name = printable(reply.name());
+    report.task = printable(reply.task());
     report.prompt_template = text_of(reply.prompt_template());
-    report.base_name = text_of(reply.base_name());
-    report.architecture = text_of(reply.architecture());
-    report.source = text_of(reply.source());
+    report.base_name = printable(reply.base_name());
+    report.architecture = printable(reply.architecture());
+    report.source = printable(reply.source());
     report.base = digest_of(reply.base());
     report.present = digest_of(reply.present());
     report.probed = digest_of(reply.probed());
     report.image = digest_of(reply.image());
-    report.part = text_of(reply.part());
+    report.part = printable(reply.part());
     report.pairs = reply.pairs();
     report.matched = reply.matched();
     report.acting = reply.acting();
@@ -108,7 +116,7 @@ Report parse_report(std::span<const std::byte> packet) {
     report.device_bytes = reply.device_bytes();
     if (reply.unmatched() != nullptr) {
         for (const flatbuffers::String* one : *reply.unmatched()) {
-            report.unmatched.emplace_back(text_of(one));
+            report.unmatched.push_back(printable(one));
         }
     }
     return report;

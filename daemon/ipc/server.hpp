@@ -40,7 +40,7 @@ class Server final : private Connection::Owner {
         const sched::TextModel* text = nullptr;  ///< vocabulary 0: no backbone
         const sched::Parts* parts = nullptr;
         /// Any thread, for as long as it takes; null: no adapters are served.
-        std::function<adapters::Report(const adapters::File&)> check_adapter;
+        std::function<adapters::Verdict(const adapters::File&)> check_adapter;
         const firmware::Image* image = nullptr;  ///< with check_adapter
         ServiceInfo info;
         Limits limits;

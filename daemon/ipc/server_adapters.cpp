@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "adapters/adapter.hpp"
 #include "ipc/server.hpp"
 
 namespace m4::ipc {
@@ -79,10 +80,11 @@ void Server::perform(Connection& connection, sched::RequestId request, AddAdapte
         // A copy of ours: what is checked is what is used.
         const auto file = std::make_shared<const adapters::File>(add.file->bytes());
         auto checked = std::make_shared<Checked>();
-        checked->report = check(*file);
+        const adapters::Verdict verdict = check(*file);
+        checked->report = verdict.report;
         checked->keep = add.keep;
         if (checked->report.accepted) {
-            checked->source = adapters::open(file, *image);
+            checked->source = adapters::open(file, *image, verdict);
         }
         return sched::AdapterChecked{std::move(checked)};
     };
