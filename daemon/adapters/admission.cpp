@@ -53,7 +53,9 @@ void limit(__rlimit_resource_t what, rlim_t value) {
 
 /// Memory, its pipe and its own end: nothing else is left.
 void give_up_everything() {
-    limit(RLIMIT_AS, kMostMemory);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    limit(RLIMIT_AS, kMostMemory);  // sanitizers reserve far more than they use
+#endif
     limit(RLIMIT_CPU, static_cast<rlim_t>(kLongest.count()));
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_NOFILE, 0);

@@ -13,32 +13,40 @@ bool has(const std::vector<uid_t>& owners, uid_t uid) {
 
 }  // namespace
 
+/// Why he may have no more of them; nothing: he may.
+std::optional<std::string> Store::over_count(const User& user, bool keep) const {
+    const auto count = static_cast<std::size_t>(
+        std::count_if(entries_.begin(), entries_.end(), [&](const auto& entry) {
+            return keep ? has(entry.second.owners, user.uid)
+                        : entry.second.clients.count(user.client) != 0;
+        }));
+    if (keep && count >= quota_.count_per_uid) {
+        return "a user may keep " + std::to_string(quota_.count_per_uid) + " adapters";
+    }
+    if (!keep && count >= quota_.count_per_client) {
+        return "a connection may bring " + std::to_string(quota_.count_per_client) +
+               " adapters that are not kept";
+    }
+    return std::nullopt;
+}
+
 std::optional<std::string> Store::add(const User& user, const Report& report, const Source& source,
                                       bool keep) {
     const auto known = entries_.find(report.digest);
-    const bool has_it = known != entries_.end() && (has(known->second.owners, user.uid) ||
-                                                    known->second.clients.count(user.client) != 0);
-    if (keep && (known == entries_.end() || !has(known->second.owners, user.uid))) {
-        const auto count = static_cast<std::size_t>(
-            std::count_if(entries_.begin(), entries_.end(),
-                          [&](const auto& entry) { return has(entry.second.owners, user.uid); }));
-        if (count >= quota_.count_per_uid) {
-            return "a user may keep " + std::to_string(quota_.count_per_uid) + " adapters";
+    const bool has_so =
+        known != entries_.end() && (keep ? has(known->second.owners, user.uid)
+                                         : known->second.clients.count(user.client) != 0);
+    if (!has_so) {
+        if (auto refusal = over_count(user, keep)) {
+            return refusal;
         }
-        if (const std::uint64_t used = bytes_of(user.uid);
-            report.bytes > quota_.bytes_per_uid - used) {
+    }
+    if (known == entries_.end() || !counts_for(known->second, user.uid)) {
+        const std::uint64_t used = bytes_of(user.uid);
+        if (report.bytes > quota_.bytes_per_uid - std::min(used, quota_.bytes_per_uid)) {
             return "it has " + std::to_string(report.bytes) + " bytes, and the user's adapters " +
                    std::to_string(used) + " of the " + std::to_string(quota_.bytes_per_uid) +
                    " that they may have";
-        }
-    }
-    if (!keep && !has_it) {
-        const auto count = static_cast<std::size_t>(std::count_if(
-            entries_.begin(), entries_.end(),
-            [&](const auto& entry) { return entry.second.clients.count(user.client) != 0; }));
-        if (count >= quota_.count_per_client) {
-            return "a connection may bring " + std::to_string(quota_.count_per_client) +
-                   " adapters that are not kept";
         }
     }
     Entry& entry = entries_[report.digest];
@@ -48,11 +56,17 @@ std::optional<std::string> Store::add(const User& user, const Report& report, co
     }
     entry.used_s = user.now_s;
     if (!keep) {
-        entry.clients.insert(user.client);
+        entry.clients.emplace(user.client, user.uid);
     } else if (!has(entry.owners, user.uid)) {
         entry.owners.push_back(user.uid);
     }
     return std::nullopt;
+}
+
+bool Store::counts_for(const Entry& entry, uid_t uid) {
+    return has(entry.owners, uid) ||
+           std::any_of(entry.clients.begin(), entry.clients.end(),
+                       [&](const auto& client) { return client.second == uid; });
 }
 
 bool Store::may_use(const Entry& entry, const User& user) {
@@ -72,9 +86,14 @@ std::vector<Store::Row> Store::list(const User& user) const {
     std::vector<Row> rows;
     for (const auto& [digest, entry] : entries_) {
         if (user.uid == 0 || may_use(entry, user)) {
-            const bool own = has(entry.owners, user.uid) || entry.owners.empty();
-            rows.push_back({digest, &entry.report, own ? user.uid : entry.owners.front(),
-                            entry.published, user.now_s - std::min(user.now_s, entry.used_s)});
+            uid_t brought = user.uid;
+            if (!counts_for(entry, user.uid)) {
+                brought = !entry.owners.empty()    ? entry.owners.front()
+                          : !entry.clients.empty() ? entry.clients.begin()->second
+                                                   : 0;
+            }
+            rows.push_back({digest, &entry.report, brought, entry.published,
+                            user.now_s - std::min(user.now_s, entry.used_s)});
         }
     }
     return rows;
@@ -132,7 +151,7 @@ void Store::forget(sched::ClientId client) {
 std::uint64_t Store::bytes_of(uid_t uid) const {
     std::uint64_t bytes = 0;
     for (const auto& [digest, entry] : entries_) {
-        bytes += has(entry.owners, uid) ? entry.report.bytes : 0;
+        bytes += counts_for(entry, uid) ? entry.report.bytes : 0;
     }
     return bytes;
 }

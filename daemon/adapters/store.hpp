@@ -7,7 +7,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -16,8 +15,9 @@
 
 namespace m4::adapters {
 
-/// What a user may keep.
+/// What a user may have here.
 struct Quota {
+    /// Kept, and lent to his connections: all of it is memory of ours.
     std::uint64_t bytes_per_uid = 256ULL << 20;
     std::size_t count_per_uid = 256;
     /// Lent to a connection, beside what is kept.
@@ -64,6 +64,7 @@ class Store {
     Removed collect(const User& user, std::uint64_t unused_s);
     /// The connection is gone, and what was lent to it.
     void forget(sched::ClientId client);
+    /// Of what he keeps and what his connections have.
     [[nodiscard]] std::uint64_t bytes_of(uid_t uid) const;
     [[nodiscard]] std::uint64_t bytes() const;
     [[nodiscard]] std::size_t count() const { return entries_.size(); }
@@ -74,12 +75,14 @@ class Store {
         Report report;
         Source source;
         std::vector<uid_t> owners;
-        std::set<sched::ClientId> clients;
+        std::map<sched::ClientId, uid_t> clients;  ///< to whom it is lent
         bool published = false;
         std::uint64_t used_s = 0;
     };
 
     [[nodiscard]] static bool may_use(const Entry& entry, const User& user);
+    [[nodiscard]] static bool counts_for(const Entry& entry, uid_t uid);
+    [[nodiscard]] std::optional<std::string> over_count(const User& user, bool keep) const;
     void drop_unowned();
 
     Quota quota_;

@@ -262,7 +262,7 @@ struct m4_session_options {
  * over the model's context, or all the KV memory there is). With an adapter also
  * M4_E_NOT_FOUND (the caller has none of that name), M4_E_ADAPTER (it fits the
  * image no more), M4_E_TOO_LARGE (it takes more than the device's memory for all
- * adapters), M4_E_VERSION (the service is older than adapters); so wherever one is
+ * adapters), M4_E_NO_MEMORY (the device has none for them now), M4_E_VERSION (the service is older than adapters); so wherever one is
  * named.
  */
 int m4_session_create(m4_client *client, const struct m4_session_options *options,
@@ -604,7 +604,8 @@ struct m4_adapter_add_options {
 	size_t size;
 	/*
 	 * 1: kept for the caller's uid, whatever connection of his asks for it, until
-	 * it is removed; 0: it is the connection's, and goes with it.
+	 * it is removed or the service ends; 0: it is the connection's, and goes with
+	 * it. Either counts for what a uid may have.
 	 */
 	uint32_t keep;
 };

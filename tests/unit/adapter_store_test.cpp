@@ -98,6 +98,18 @@ TEST_CASE("adapter store: quotas by uid tell how much there is and may be") {
           std::string::npos);
     CHECK(store.bytes_of(1000) == 210);
     CHECK(store.bytes() == 310);
+
+    // What connections have counts for their uid, too: once, whoever has it.
+    CHECK(store.add(user(1000, 1), report(6, 41), source(), false).has_value());
+    CHECK(!store.add(user(1000, 1), report(6, 40), source(), false));
+    CHECK(!store.add(user(1000, 7), report(6, 40), source(), false));
+    CHECK(store.bytes_of(1000) == 250);
+    CHECK(store.list(user(0, 9)).size() == 5);
+    CHECK(store.list(user(0, 9)).back().uid == 1000);
+    store.forget(1);
+    CHECK(store.bytes_of(1000) == 250);
+    store.forget(7);
+    CHECK(store.bytes_of(1000) == 210);
 }
 
 TEST_CASE("adapter store: collecting takes what is unused for so long, and the caller's own") {
