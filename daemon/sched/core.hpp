@@ -117,10 +117,11 @@ class Core {
     bool transcribe_slice();
     void cancel_transcribings(const std::function<bool(const Transcribing&)>& which);
     void cancel_encodings(const std::function<bool(const Encoding&)>& which);
-    /// Null where the choice is the bare base. Throws std::invalid_argument where the
+    /// Of a choice that is not the bare base. Throws std::invalid_argument where the
     /// engine cannot have it.
     [[nodiscard]] std::shared_ptr<LoadedAdapter> load_adapter(const AdapterChoice& choice);
-    /// False after the outcome that says why it cannot be had.
+    /// Null for the bare base; in the device's memory where there is a gap. False after
+    /// the outcome that says why it cannot be had.
     [[nodiscard]] bool find_adapter(const ClientState& client, RequestId request,
                                     const AdapterChoice& choice,
                                     std::shared_ptr<LoadedAdapter>& found);

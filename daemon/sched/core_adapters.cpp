@@ -11,15 +11,22 @@
 namespace m4::sched {
 namespace {
 
-/// Kept packed though no session names them.
+/// Kept packed though no session names them: so many, and as many times the pool's bytes.
 constexpr std::size_t kRecent = 32;
+constexpr std::uint64_t kRecentPools = 2;
+
+/// No more than it takes once it is packed.
+std::uint64_t least_bytes(const AdapterSource& source) {
+    std::uint64_t bytes = 0;
+    for (const engine::LowRankPair& pair : source.pairs) {
+        bytes += pair.a.size() + pair.b.size();
+    }
+    return bytes;
+}
 
 }  // namespace
 
 std::shared_ptr<LoadedAdapter> Core::load_adapter(const AdapterChoice& choice) {
-    if (choice.source == nullptr) {
-        return nullptr;
-    }
     std::weak_ptr<LoadedAdapter>& known = adapters_[choice.source->digest];
     std::shared_ptr<LoadedAdapter> adapter = known.lock();
     if (adapter == nullptr) {
@@ -30,7 +37,13 @@ std::shared_ptr<LoadedAdapter> Core::load_adapter(const AdapterChoice& choice) {
     }
     std::erase(recent_adapters_, adapter);
     recent_adapters_.push_front(adapter);
-    if (recent_adapters_.size() > kRecent) {
+    std::uint64_t bytes = 0;
+    for (const auto& recent : recent_adapters_) {
+        bytes += recent->packed->bytes();
+    }
+    while (recent_adapters_.size() > 1 && (recent_adapters_.size() > kRecent ||
+                                           bytes > kRecentPools * backend_->adapter_pool_bytes())) {
+        bytes -= recent_adapters_.back()->packed->bytes();
         recent_adapters_.pop_back();
     }
     std::erase_if(adapters_, [](const auto& entry) { return entry.second.expired(); });
@@ -39,22 +52,40 @@ std::shared_ptr<LoadedAdapter> Core::load_adapter(const AdapterChoice& choice) {
 
 bool Core::find_adapter(const ClientState& client, RequestId request, const AdapterChoice& choice,
                         std::shared_ptr<LoadedAdapter>& found) {
-    std::shared_ptr<LoadedAdapter> adapter;
+    if (choice.source == nullptr) {
+        found = nullptr;
+        return true;
+    }
+    const std::uint64_t room = backend_->adapter_pool_bytes();
+    const auto too_large = [&](std::uint64_t bytes) {
+        if (bytes > room) {
+            fail(client.who.id, request, M4_E_TOO_LARGE,
+                 "the adapter takes " + std::to_string(bytes) +
+                     " bytes of the device's memory, and all adapters together may take " +
+                     std::to_string(room));
+        }
+        return bytes > room;
+    };
+    // Before the work of packing it.
+    if (too_large(least_bytes(*choice.source))) {
+        return false;
+    }
     try {
-        adapter = load_adapter(choice);
+        std::shared_ptr<LoadedAdapter> adapter = load_adapter(choice);
+        if (too_large(adapter->packed->bytes())) {
+            return false;
+        }
+        // The pool's memory is taken here: that there is none is this request's end alone.
+        backend_->prefetch(*adapter->packed);
+        found = std::move(adapter);
+        return true;
     } catch (const std::invalid_argument& error) {
         fail(client.who.id, request, M4_E_INTERNAL, error.what());
-        return false;
+    } catch (const engine::DeviceError& error) {
+        fail(client.who.id, request, M4_E_NO_MEMORY,
+             std::string("the device has no room for adapters: ") + error.what());
     }
-    if (adapter != nullptr && adapter->packed->bytes() > backend_->adapter_pool_bytes()) {
-        fail(client.who.id, request, M4_E_TOO_LARGE,
-             "the adapter takes " + std::to_string(adapter->packed->bytes()) +
-                 " bytes of the device's memory, and all adapters together may take " +
-                 std::to_string(backend_->adapter_pool_bytes()));
-        return false;
-    }
-    found = std::move(adapter);
-    return true;
+    return false;
 }
 
 /// Who would be over is left out, and has waited longer in the next step.

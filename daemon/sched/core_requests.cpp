@@ -50,9 +50,6 @@ void Core::handle(const ClientState& client, RequestId request, CreateSession wh
     if (!find_adapter(client, request, what.adapter, session.adapter)) {
         return;
     }
-    if (session.adapter != nullptr) {
-        backend_->prefetch(*session.adapter->packed);
-    }
     session.capacity = what.capacity == 0 ? longest : what.capacity;
     session.sequence = backend_->create_sequence(session.capacity);
     if (session.sequence == nullptr) {

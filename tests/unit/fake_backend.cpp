@@ -243,6 +243,9 @@ std::unique_ptr<engine::Adapter> FakeBackend::create_adapter(
 }
 
 void FakeBackend::prefetch(engine::Adapter& adapter) {
+    if (options_.no_adapter_memory) {
+        throw engine::DeviceError("the fake device is full");
+    }
     auto& fake = dynamic_cast<FakeAdapter&>(adapter);
     adapter_use_.loads += fake.loaded ? 0 : 1;
     fake.loaded = true;

@@ -129,6 +129,7 @@ struct FakeOptions {
     std::uint32_t passes = 1;
     std::uint32_t candidates = 0;  ///< that it gives where they are asked for
     std::uint64_t adapter_pool_bytes = 1000;
+    bool no_adapter_memory = false;  ///< prefetch() throws DeviceError
     Rule rule = next_letter;
     std::shared_ptr<Gate> gate;
     std::uint32_t warm_ups = 0;  ///< before there is nothing left to prepare

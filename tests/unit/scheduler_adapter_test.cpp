@@ -170,6 +170,17 @@ TEST_CASE("adapters: one that is larger than the pool, or that the engine refuse
     source->pairs[0].rank = 0;
     broken.source = source;
     CHECK(bench.only<sched::Failure>(generate(bench, 1, session, 1, broken)).code == M4_E_INTERNAL);
+    FakeOptions full;
+    full.no_adapter_memory = true;
+    Bench without(full);
+    const SessionId other = without.session(1, "y");
+    CHECK(
+        without.only<sched::Failure>(generate(without, 1, other, 1, make_adapter(3, 1, 10))).code ==
+        M4_E_NO_MEMORY);
+    const auto goes_on = generate(without, 1, other, 2, {});
+    without.run();
+    CHECK(without.text_of(goes_on) == shifted("y", 2, 0));
+
     // The session is as it was.
     const auto plain = generate(bench, 1, session, 2, {});
     bench.run();
@@ -190,7 +201,6 @@ TEST_CASE("adapters: scores are made with them, and sessions load them ahead") {
     const auto history = bench.text.encode("score", false);
     CHECK(rows->top_ids[0] == next_letter(std::span(history).first(1)) + 1);
 
-    CHECK(bench.core.snapshot().adapter_use.loads == 0);
     (void)session_with(bench, 1, "x", adapter);
     CHECK(bench.core.snapshot().adapter_use.loads == 1);
     const auto figures = bench.core.snapshot().adapters;
