@@ -58,6 +58,11 @@ verified=$(ctl firmware verify --json 2>&1)
 matches "system: the kernel hashes every byte again for m4ctl" "$verified" "*\"match\":true*"
 matches "system: and that found nothing altered" "$verified" '*"errors":0*'
 matches "system: no weight was copied" "$(ctl status --json 2>&1)" '*"copied_bytes":0,*'
+# The check's own process, under the unit's filter: it must come to a verdict.
+head -c 4096 /dev/zero >/run/no.m4ad
+refused=$(ctl adapter check /run/no.m4ad --json 2>&1)
+matches "system: a file that is no adapter is refused by its check" "$refused" '*"accepted":false*'
+matches "system: which reads it to say why" "$refused" '*"reason":"adapter*'
 fails_with "system: the module stays while m4d runs" "in use" rmmod m4
 
 check "system: the service stops" systemctl stop m4d.service
